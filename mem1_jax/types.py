@@ -1,0 +1,98 @@
+"""Host-side types, without jax: what crosses the border between text and arrays.
+
+A `Task` is made of `Question`s; an agent acts with `Action`s; an environment
+replies with `Observation`s; a retriever answers with `Passage`s.
+"""
+
+import dataclasses
+import enum
+
+
+class Kind(enum.IntEnum):
+  """What a token of a row is (the `kind` of `arrays.Tags`)."""
+
+  PAD = 0
+  PROMPT = 1  # the question and its instructions
+  STATE = 2  # <think>…</think>: memory and reasoning in one
+  ACTION = 3  # <search>…</search> or <answer>…</answer>
+  INFO = 4  # <information>…</information>
+
+
+class ActionKind(str, enum.Enum):
+  SEARCH = 'search'
+  ANSWER = 'answer'
+  MALFORMED = 'malformed'
+
+
+class Stop(enum.IntEnum):
+  """Why the decoding of a turn ended (the `stop` of `arrays.Turn`)."""
+
+  LENGTH = 0  # the turn's token budget ran out
+  TAG = 1  # a closing action tag outside an open <think>
+  EOS = 2  # the end-of-sequence token
+
+
+@dataclasses.dataclass(frozen=True)
+class Passage:
+  """One retrieved document. `score` is the retriever's own, higher is better."""
+
+  title: str
+  text: str
+  score: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+  """A single question.
+
+  Attributes:
+    id: unique within its source.
+    text: the question as the agent reads it.
+    answers: accepted answers, the canonical one first, then aliases.
+    hops: look-ups needed, ≥ 1; sets the turn budget.
+    chain: titles of the documents to read, in order, for a scripted expert;
+      empty where unknown.
+    found: what each document of `chain` yields, in order; `found[-1]` is
+      `answers[0]`; empty where unknown.
+  """
+
+  id: str
+  text: str
+  answers: tuple[str, ...]
+  hops: int = 1
+  chain: tuple[str, ...] = ()
+  found: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """N questions to answer in one episode, each under a short random label."""
+
+  id: str
+  questions: tuple[Question, ...]
+  labels: tuple[str, ...]
+  source: str
+
+  @property
+  def hops(self) -> int:
+    return sum(question.hops for question in self.questions)
+
+
+@dataclasses.dataclass(frozen=True)
+class Action:
+  """What the agent did in one turn; `text` is the tag's content, stripped.
+
+  For `MALFORMED`, `text` says what was wrong, for the corrective reply.
+  """
+
+  kind: ActionKind
+  text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Observation:
+  """The environment's reply. `text` is empty when the episode is done."""
+
+  text: str
+  reward: float
+  is_done: bool
