@@ -11,11 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
-from mem1_jax.text.prompts import task_prompt
+from mem1_jax.text.prompts import encode_task
 from mem1_jax.text.tokenizer import Tokenizer
 from mem1_jax.types import Context, Kind, Segment, Task, TurnRecord
-
-_OPEN, _CLOSE = '<information>', '</information>'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Agent(Protocol):
 def make_prompt(task: Task, tokenizer: Tokenizer, style: str, gaps: Gaps,
                 rng: np.random.Generator | None) -> Segment:
   """The task's prompt, gaps before its lines and before its last token."""
-  lines = [tokenizer.encode(line) for line in task_prompt(task, style).splitlines(keepends=True)]
+  lines = encode_task(tokenizer, task, style)
   lines[-1:] = [lines[-1][:-1], lines[-1][-1:]]
   skips = np.zeros(len(lines), int)
   if rng is not None and gaps.prompt and rng.random() < gaps.probability:
@@ -73,17 +71,3 @@ def turn_gap(gaps: Gaps, rng: np.random.Generator | None) -> int:
   if rng is None or not gaps.turn or rng.random() >= gaps.probability:
     return 0
   return int(rng.integers(gaps.turn + 1))
-
-
-def encode_information(tokenizer: Tokenizer, block: str) -> tuple[list[int], list[int]]:
-  """Ids of an information block less its closing tag, and of that tag.
-
-  What stands between the tags is untrusted: it is encoded as data.
-
-  Raises:
-    ValueError: if the text is no `<information>…</information>` block.
-  """
-  if not (block.startswith(_OPEN) and block.endswith(_CLOSE)):
-    raise ValueError(f'an environment replied {block[:40]!r}…, not {_OPEN}…{_CLOSE}.')
-  inner = tokenizer.encode_data(block[len(_OPEN):-len(_CLOSE)])
-  return tokenizer.encode(_OPEN) + inner, tokenizer.encode(_CLOSE)

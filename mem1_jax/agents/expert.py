@@ -90,17 +90,17 @@ def play(task: Task, agent: Agent, episode: QAEpisode, tokenizer: Tokenizer,
   turns, information = [], ''
   while True:
     context, _ = agent.context(prompt, turns, information, rng)
-    text = progress.write(episode.turns_left == 1)
+    text = progress.write(episode.turns + 1 == episode.max_turns)
     ids = tuple(tokenizer.encode(text))
     parsed = parse_turn(ids, tokenizer.token_bytes)
     observation = episode.step(parsed.action)
     first = context.segment.positions[-1] + 1
-    written = Segment(ids, tuple(range(first, first + len(ids))), tuple(parsed.kinds))
+    written = Segment(ids, tuple(range(first, first + len(ids))), tuple(int(k) for k in parsed.kind))
     turns.append(TurnRecord(context, written, (0.0,) * len(ids), parsed.action, Stop.TAG,
                             observation.reward))
     if observation.is_done:
       return Trajectory(task, prompt, tuple(turns), agent.is_append_only, 0, parsed.action.text,
-                        episode.num_searches)
+                        episode.searches)
     information = observation.text
     progress.read(information)
 

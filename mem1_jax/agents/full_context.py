@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mem1_jax.agents.agent import Gaps, encode_information, make_prompt, turn_gap
+from mem1_jax.agents.agent import Gaps, make_prompt, turn_gap
 from mem1_jax.memory import state
+from mem1_jax.text.prompts import encode_information
 from mem1_jax.text.tokenizer import Tokenizer
 from mem1_jax.types import Context, Segment, Task, TurnRecord
 
@@ -31,7 +32,7 @@ class FullContextAgent:
     if not turns:
       return state.first_context(prompt), len(prompt) - 1
     read = sum(len(turn.context.segment) + len(turn.written) for turn in turns) - 1
-    body = encode_information(self.tokenizer, information)
-    context = state.carry(_NOTHING, *body, self.context_capacity,
-                          turns[-1].written.positions[-1] + 1, turn_gap(self.gaps, rng))
+    block, num_cut = encode_information(self.tokenizer, information, self.context_capacity)
+    context = state.carry(_NOTHING, block, turns[-1].written.positions[-1] + 1,
+                          turn_gap(self.gaps, rng), num_cut)
     return context, len(prompt) + read

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mem1_jax.agents.agent import Gaps, encode_information, make_prompt, turn_gap
+from mem1_jax.agents.agent import Gaps, make_prompt, turn_gap
 from mem1_jax.memory import state
+from mem1_jax.text.prompts import encode_information
 from mem1_jax.text.tokenizer import Tokenizer
 from mem1_jax.types import Context, Segment, Task, TurnRecord
 
@@ -28,7 +29,9 @@ class Mem1Agent:
               rng: np.random.Generator | None) -> tuple[Context, int]:
     if not turns:
       return state.first_context(prompt), len(prompt) - 1
-    body = encode_information(self.tokenizer, information)
-    context = state.carry(turns[-1].written, *body, self.context_capacity,
-                          prompt.positions[-1] + 1, turn_gap(self.gaps, rng))
+    written = turns[-1].written
+    block, num_cut = encode_information(self.tokenizer, information,
+                                        self.context_capacity - len(written))
+    context = state.carry(written, block, prompt.positions[-1] + 1, turn_gap(self.gaps, rng),
+                          num_cut)
     return context, len(prompt)

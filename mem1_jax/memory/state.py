@@ -15,32 +15,23 @@ from mem1_jax.arrays import MemoryState
 from mem1_jax.types import Context, Kind, Segment
 
 
-def carry(written: Segment, information: Sequence[int], closing: Sequence[int], capacity: int,
-          first_position: int, gap: int = 0) -> Context:
+def carry(written: Segment, information: Sequence[int], first_position: int, gap: int = 0,
+          num_cut: int = 0) -> Context:
   """The context of the next turn: a copy of `written`, then the information block.
 
   Args:
-    written: what the last turn generated.
-    information: ids of the block, its closing tag excluded.
-    closing: ids of the closing tag, always kept.
-    capacity: C, tokens.
+    written: what the last turn generated; nothing for an append-only agent.
+    information: ids of the block, both tags included.
     first_position: rotary position of the context's first token.
     gap: positions to skip before the information block.
-
-  Raises:
-    ValueError: if not even the generated tokens and the closing tag fit.
+    num_cut: information tokens that were left out because they did not fit.
   """
-  room = capacity - len(written) - len(closing)
-  if room < 0:
-    raise ValueError(f'a carry of {len(written)} generated tokens and a closing tag does not fit '
-                     f'a context of {capacity} tokens; raise context_capacity.')
-  kept = tuple(information[:room]) + tuple(closing)
-  ids = written.ids + kept
   info_position = first_position + len(written) + gap
   positions = (tuple(range(first_position, first_position + len(written)))
-               + tuple(range(info_position, info_position + len(kept))))
-  kinds = written.kinds + (Kind.INFO,) * len(kept)
-  return Context(Segment(ids, positions, kinds), len(written), max(0, len(information) - room))
+               + tuple(range(info_position, info_position + len(information))))
+  kinds = written.kinds + (Kind.INFO,) * len(information)
+  return Context(Segment(written.ids + tuple(information), positions, kinds), len(written),
+                 num_cut)
 
 
 def first_context(prompt: Segment) -> Context:

@@ -149,14 +149,14 @@ class Collector:
     live = [b for b, slot in enumerate(slots) if slot is not None]
     parsed, actions = [], []
     for b in live:
-      ids = tuple(int(i) for i in turn.tokens[b, :turn.length[b]])
+      ids = tuple(turn.tokens[b, :turn.length[b]].tolist())
       parsed.append((ids, parse_turn(ids, self._token_bytes)))
       actions.append(parsed[-1][1].action)
     observations = step_many([slots[b].episode for b in live], actions)
     for b, (ids, parse), observation in zip(live, parsed, observations):
       slot, n = slots[b], len(ids)
       first = slot.context.segment.positions[-1] + 1
-      written = Segment(ids, tuple(range(first, first + n)), tuple(parse.kinds))
+      written = Segment(ids, tuple(range(first, first + n)), tuple(int(k) for k in parse.kind))
       logprobs = tuple(turn.logprob[b, :n].tolist())
       stop = Stop(int(turn.stop[b]))
       slot.turns.append(TurnRecord(slot.context, written, logprobs, parse.action, stop,
@@ -180,7 +180,7 @@ class Collector:
 
   def _finish(self, slot: _Slot) -> Trajectory:
     return Trajectory(slot.job.task, slot.prompt, tuple(slot.turns), self._agent.is_append_only,
-                      slot.job.sample, slot.answer, slot.episode.num_searches,
+                      slot.job.sample, slot.answer, slot.episode.searches,
                       time.monotonic() - slot.begun)
 
 
