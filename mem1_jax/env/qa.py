@@ -111,7 +111,8 @@ class QAEpisode:
     if len(text) > limit:
       self.cut_passages += 1
       text = text[:limit + 1].rpartition(' ')[0] or text[:limit]
-    return f'{" ".join(passage.title.split())}: {text}'
+    # The space makes a title the same tokens here as inside a sentence.
+    return f' {" ".join(passage.title.split())}: {text}'
 
 
 class QAEnvironment:

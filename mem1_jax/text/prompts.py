@@ -65,13 +65,17 @@ def task_prompt(task: types.Task, style: str) -> str:
   return _preamble(style) + ''.join(lines)
 
 
-def encode_task(tokenizer: tokenizer_lib.Tokenizer, task: types.Task, style: str) -> list[int]:
-  """Ids of `task_prompt`: preamble and labels trusted, question texts as data."""
-  ids = tokenizer.encode(_preamble(style))
-  for label, question in zip(task.labels, task.questions, strict=True):
-    ids += tokenizer.encode(label)
-    ids += tokenizer.encode_data(f' {_one_line(question.text)}\n')
-  return ids
+def encode_task(
+    tokenizer: tokenizer_lib.Tokenizer, task: types.Task, style: str
+) -> list[list[int]]:
+  """Ids of `task_prompt`, a list for the preamble (if any) and one for each question.
+
+  Preamble and labels are trusted, question texts are data.
+  """
+  preamble = tokenizer.encode(_preamble(style))
+  lines = [tokenizer.encode(label) + tokenizer.encode_data(f' {_one_line(question.text)}\n')
+           for label, question in zip(task.labels, task.questions, strict=True)]
+  return [preamble, *lines] if preamble else lines
 
 
 def _one_line(text: str) -> str:
