@@ -2,7 +2,8 @@
 
 A search is answered with passages, a malformed action with what was wrong; both
 cost a turn, and both are headed by the turns that are left. The answer ends the
-episode with its exact matches as reward; so does an empty budget, with 0.
+episode with its exact matches as reward; so does an empty budget, with 0. Every
+line begins with a space: tokenizers then spell a word as they do inside a sentence.
 """
 
 import collections
@@ -92,10 +93,10 @@ class QAEpisode:
       return types.Observation('', self.score.em, True)
     if action.kind == types.ActionKind.SEARCH:
       self.searches += 1
-      text = '\n'.join(self._line(passage) for passage in passages) or 'No results.'
+      text = '\n'.join(self._line(passage) for passage in passages) or ' No results.'
     else:
       self.malformed += 1
-      text = f'Malformed: {action.text}.'
+      text = f' Invalid action: {action.text}.'
     if self.turns >= self.max_turns:
       self.is_done = True
       return types.Observation('', 0.0, True)
@@ -104,14 +105,13 @@ class QAEpisode:
   def hint(self) -> str:
     """What heads an information block: the turns left, or that this is the last."""
     left = self.max_turns - self.turns
-    return f'Turns left: {left}.' if left > 1 else 'Last turn: answer now.'
+    return f' Turns left: {left}.' if left > 1 else ' Last turn: answer now.'
 
   def _line(self, passage: types.Passage) -> str:
     text, limit = ' '.join(passage.text.split()), self.config.max_passage_chars
     if len(text) > limit:
       self.cut_passages += 1
       text = text[:limit + 1].rpartition(' ')[0] or text[:limit]
-    # The space makes a title the same tokens here as inside a sentence.
     return f' {" ".join(passage.title.split())}: {text}'
 
 
