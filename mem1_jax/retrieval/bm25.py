@@ -48,7 +48,7 @@ class BM25Retriever:
       cache_size: queries whose results are kept, the least recently used go first.
 
     Raises:
-      ValueError: an empty corpus or an argument outside its range.
+      ValueError: a corpus without a word, or an argument outside its range.
     """
     if not passages:
       raise ValueError('there are 0 passages; give at least 1')
@@ -62,6 +62,8 @@ class BM25Retriever:
       title = words(passage.title)
       self._titled.setdefault(title, []).append(index)
       documents.append([*(title * title_weight), *words(passage.text)])
+    if not any(documents):
+      raise ValueError(f'none of the {len(documents)} passages has a word; give text')
     self._index = _import_bm25s().BM25(k1=k1, b=b, method='lucene')
     self._index.index(documents, show_progress=False)
     self._cached = functools.lru_cache(maxsize=cache_size)(self._rank)
@@ -71,6 +73,10 @@ class BM25Retriever:
     if top_k < 1:
       raise ValueError(f'top_k={top_k} is below 1; ask for at least 1 passage')
     return [list(self._cached(words(query), top_k)) for query in queries]
+
+  def cache_info(self):
+    """Hits, misses, size and bound of the cache, as `functools.lru_cache` counts them."""
+    return self._cached.cache_info()
 
   def _rank(self, query: tuple[str, ...], top_k: int) -> tuple[types.Passage, ...]:
     token_ids = self._index.get_tokens_ids(list(query))
