@@ -96,11 +96,12 @@ def make_questions(entities: list[dict], split: str) -> list[Question]:
     limit = MAX_PER_PATH[split][len(path)]
     keyed = sorted((documents.draw(f"{'.'.join(path)}/{chain[1][0]}", 2**64), chain)
                    for chain in chains)
-    for draw, (_, titles, found, aliases) in keyed[:limit]:
+    for draw, (path, titles, found, aliases) in keyed[:limit]:
       key = f"{'.'.join(path)}/{titles[0]}"
       is_held_out = split == 'test' and draw % 2 == 1
       wording = 'heldout' if is_held_out else 'seen'
       questions.append(Question(
           id=f'atlas/{split}/{wording}/{key}', text=_wording(key, path, titles[0], is_held_out),
-          answers=(found[-1], *aliases), hops=len(path), chain=titles, found=found))
+          answers=(found[-1], *aliases), hops=len(path), chain=titles, found=found,
+          relations=path))
   return sorted(questions, key=lambda question: documents.draw(f'order/{question.id}', 2**64))
