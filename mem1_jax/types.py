@@ -54,6 +54,7 @@ class Question:
       empty where unknown.
     found: what each document of `chain` yields, in order; `found[-1]` is
       `answers[0]`; empty where unknown.
+    relations: what is looked up in each document of `chain`; empty where unknown.
   """
 
   id: str
@@ -62,6 +63,7 @@ class Question:
   hops: int = 1
   chain: tuple[str, ...] = ()
   found: tuple[str, ...] = ()
+  relations: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

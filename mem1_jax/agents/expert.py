@@ -3,14 +3,14 @@
 It plays the environment as the two agents would, in their formats, and its
 trajectories train them (sft.py). What it writes in a turn:
 
-    constant memory   <think>[kf] Oslo; [zb] 51; >[xa] Peru</think><search> Peru</search>
-    full context      <think>[zb] 51; >[xa] Peru</think><search> Peru</search>
+    constant memory   <think>[kf] Oslo; [zb] 51; >[xa] capital of country of Cusco</think><search> Cusco</search>
+    full context      <think>[zb] 51; >[xa] capital of country of Cusco</think><search> Cusco</search>
 
 Answers found so far stand under their labels, each closed by `;`. After `>`
-comes the question being worked on and, after the first of several look-ups, the
-entity found so far. The constant-memory agent rewrites the whole list each
-turn; the full-context agent, which can read its earlier turns, writes what is
-new. The last turn answers: `<answer> Oslo; 51; …</answer>`.
+comes the question being worked on, reduced to what is still to be looked up: the
+next turn says `>[xa] capital of Peru`. The constant-memory agent rewrites the
+whole list each turn; the full-context agent, which can read its earlier turns,
+writes what is new. The last turn answers: `<answer> Oslo; 51; …</answer>`.
 """
 
 import dataclasses
@@ -73,9 +73,10 @@ class _Progress:
       answer = '; '.join(self.answers + [UNKNOWN] * missing)
       return f'<think>{notes.rstrip()}</think><answer> {answer}</answer>'
     question = self.task.questions[len(self.answers)]
-    known = f' {question.found[self.hop - 1]}' if self.hop else ''
-    query = question.chain[self.hop]
-    return f'<think>{notes}>{labels[len(self.answers)]}{known}</think><search> {query}</search>'
+    entity = question.chain[self.hop]
+    left = ' of '.join((*reversed(question.relations[self.hop:]), entity))
+    return (f'<think>{notes}>{labels[len(self.answers)]} {left}</think>'
+            f'<search> {entity}</search>')
 
 
 def play(task: Task, agent: Agent, episode: QAEpisode, tokenizer: Tokenizer,

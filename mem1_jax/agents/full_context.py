@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mem1_jax.agents.agent import Gaps, make_prompt, turn_gap
 from mem1_jax.memory import state
-from mem1_jax.text.prompts import encode_information
+from mem1_jax.memory.positions import Gaps, stretch_prompt, turn_gap
+from mem1_jax.text.prompts import encode_information, encode_task
 from mem1_jax.text.tokenizer import Tokenizer
 from mem1_jax.types import Context, Segment, Task, TurnRecord
 
@@ -25,7 +25,7 @@ class FullContextAgent:
   is_append_only: bool = True
 
   def prompt(self, task: Task, rng: np.random.Generator | None) -> Segment:
-    return make_prompt(task, self.tokenizer, self.prompt_style, self.gaps, rng)
+    return stretch_prompt(encode_task(self.tokenizer, task, self.prompt_style), self.gaps, rng)
 
   def context(self, prompt: Segment, turns: Sequence[TurnRecord], information: str,
               rng: np.random.Generator | None) -> tuple[Context, int]:

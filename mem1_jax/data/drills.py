@@ -11,7 +11,7 @@ or episode. What is predicted follows `prompt`; both are plain text.
     look-up    [kf] Oslo; [zb] 51; ? [zb]     → 51
     next       [kf] …? ⏎ [zb] …? ⏎ after [kf] → [zb]
     recall     [kf] …? ⏎ [zb] …? ⏎ what [zb]  → the question's text
-    read       a document, a question on it   → its answer
+    read       a question and its documents   → the question reduced step by step, its answer
     documents  → the documents themselves
 """
 
@@ -143,17 +143,19 @@ def _recall(maker: DrillMaker, rng) -> Drill:
 
 
 def _read(maker: DrillMaker, rng) -> Drill:
-  """A question's chain of documents among others, then what each look-up yields."""
+  """A question and its documents among others → it is reduced look-up by look-up."""
   by_title = {passage.title: passage for passage in maker.documents}
   question = maker.pick(rng, maker.questions)
   titles = [t for t in question.chain if t in by_title]
   others = maker.pick(rng, maker.documents, int(rng.integers(0, 3)))
   passages = [by_title[t] for t in titles] + others
   text = ''.join(maker.text(passages[i]) for i in rng.permutation(len(passages)))
-  steps = ''.join(f'> {title}' for title in question.chain) + f'; {question.found[-1]}\n'
+  steps = [' of '.join((*reversed(question.relations[hop:]), title))
+           for hop, title in enumerate(question.chain)]
+  target = '; '.join((*steps, question.found[-1])) + '\n'
   if rng.random() < 0.5:
-    return Drill('read', f'{question.text}\n{text}', steps)
-  return Drill('read', f'{text}{question.text}\n', steps)
+    return Drill('read', f'{question.text}\n{text}=', f' {target}')
+  return Drill('read', f'{text}{question.text}\n=', f' {target}')
 
 
 def _documents(maker: DrillMaker, rng) -> Drill:

@@ -68,6 +68,11 @@ class _RowWriter:
   def see_until(self, begin: int, end: int, key_end: int):
     self.columns['key_end'][begin:end] = [key_end] * (end - begin)
 
+  def arrays(self) -> dict[str, np.ndarray]:
+    dtypes = {'is_generated': bool, 'logprob': np.float32, 'reward': np.float32}
+    return {name: np.asarray(values, dtypes.get(name, np.int32))
+            for name, values in self.columns.items()}
+
 
 def lay_out(trajectory: Trajectory, layout: str = 'exact') -> dict[str, np.ndarray]:
   """Columns of one episode, each [tokens of the episode], key_end counted from its start.
@@ -102,9 +107,7 @@ def lay_out(trajectory: Trajectory, layout: str = 'exact') -> dict[str, np.ndarr
   for j, begin in enumerate(begins):
     key_end = total if trajectory.is_append_only else edges[j + 2 if is_stitched else j + 1]
     row.see_until(begin, edges[j + 1], key_end)
-  dtypes = {'is_generated': bool, 'logprob': np.float32, 'reward': np.float32}
-  return {name: np.asarray(values, dtypes.get(name, np.int32))
-          for name, values in row.columns.items()}
+  return row.arrays()
 
 
 _EMPTY = Segment((), (), ())
@@ -116,53 +119,82 @@ def _moved(segment: Segment, begin: int, shift: int) -> Segment:
   return Segment(segment.ids[begin:], positions, segment.kinds[begin:])
 
 
+def lay_out_text(text: Segment, num_prompt: int) -> dict[str, np.ndarray]:
+  """Columns of a plain text whose tokens from `num_prompt` on are to be predicted."""
+  row = _RowWriter()
+  target = Segment(text.ids[num_prompt:], text.positions[num_prompt:], text.kinds[num_prompt:])
+  row.add(Segment(text.ids[:num_prompt], text.positions[:num_prompt], text.kinds[:num_prompt]), -1)
+  row.add(target, 0, (0.0,) * len(target))
+  row.see_until(0, len(row), len(row))
+  return row.arrays()
+
+
+class Packer:
+  """Fills [num_rows, row_length] with laid out episodes, first fit."""
+
+  def __init__(self, num_rows: int, row_length: int, pad_id: int):
+    self._num_rows, self._row_length, self._pad_id = num_rows, row_length, pad_id
+    self._rows: list[list[dict[str, np.ndarray]]] = []
+    self._free: list[int] = []
+
+  def add(self, columns: dict[str, np.ndarray]) -> bool:
+    """Puts an episode into the first row with room; False where none has.
+
+    Raises:
+      ValueError: when the episode is longer than any row.
+    """
+    length = len(columns['tokens'])
+    if length > self._row_length:
+      raise ValueError(f'an episode of {length} tokens does not fit a row of {self._row_length}; '
+                       'raise rows.length, or lower the token or turn budgets.')
+    row = next((r for r, space in enumerate(self._free) if space >= length), len(self._rows))
+    if row == self._num_rows:
+      return False
+    if row == len(self._rows):
+      self._rows.append([])
+      self._free.append(self._row_length)
+    self._rows[row].append(columns)
+    self._free[row] -= length
+    return True
+
+  def flush(self) -> tuple[Episodes, PackStats]:
+    """The rows so far as numpy arrays, unused ones all padding; the packer is empty then."""
+    episodes = _write_rows(self._rows, self._num_rows, self._row_length, self._pad_id)
+    num_rows, num_free = len(self._rows), sum(self._free)
+    self._rows, self._free = [], []
+    size = num_rows * self._row_length
+    return episodes, PackStats(num_rows, size - num_free, 1 - num_free / max(1, size))
+
+
 def pack(columns: Sequence[dict[str, np.ndarray]], num_rows: int, row_length: int,
          pad_id: int) -> tuple[Episodes, PackStats]:
-  """First-fit packing, longest first, of laid out episodes into [num_rows, row_length].
-
-  Rows are filled in order; those past `stats.num_rows` are all padding.
+  """First-fit packing, longest first, of all episodes into [num_rows, row_length].
 
   Raises:
     ValueError: when an episode is longer than a row, or the rows do not suffice.
   """
-  order = sorted(range(len(columns)), key=lambda i: (-len(columns[i]['tokens']), i))
-  rows, free = [], []
-  for i in order:
-    length = len(columns[i]['tokens'])
-    if length > row_length:
-      raise ValueError(f'an episode of {length} tokens does not fit a row of {row_length}; '
-                       'raise row_length, or lower the token or turn budgets.')
-    row = next((r for r, space in enumerate(free) if space >= length), None)
-    if row is None:
-      row = len(rows)
-      rows.append([])
-      free.append(row_length)
-    rows[row].append(i)
-    free[row] -= length
-  if len(rows) > num_rows:
-    raise ValueError(f'{len(columns)} episodes fill {len(rows)} rows of {row_length} tokens, '
-                     f'more than {num_rows}; raise the number of rows.')
-  return _write_rows(columns, rows, num_rows, row_length, pad_id)
+  packer = Packer(num_rows, row_length, pad_id)
+  for episode in sorted(columns, key=lambda c: -len(c['tokens'])):
+    if not packer.add(episode):
+      raise ValueError(f'{len(columns)} episodes need more than {num_rows} rows of {row_length} '
+                       'tokens; raise the number of rows.')
+  return packer.flush()
 
 
-def _write_rows(columns, rows, num_rows, row_length, pad_id):
+def _write_rows(rows, num_rows, row_length, pad_id) -> Episodes:
   shape = (num_rows, row_length)
   out = {name: np.zeros(shape, np.int32) for name in ('kind', 'position', 'key_end')}
   out |= {name: np.full(shape, -1, np.int32) for name in ('turn', 'episode')}
   out |= {name: np.zeros(shape, np.float32) for name in ('logprob', 'reward')}
   out['tokens'] = np.full(shape, pad_id, np.int32)
   out['is_generated'] = np.zeros(shape, bool)
-  num_tokens = 0
   for r, members in enumerate(rows):
     begin = 0
-    for e, i in enumerate(members):
-      end = begin + len(columns[i]['tokens'])
-      for name, values in columns[i].items():
+    for e, columns in enumerate(members):
+      end = begin + len(columns['tokens'])
+      for name, values in columns.items():
         out[name][r, begin:end] = values + (begin if name == 'key_end' else 0)
       out['episode'][r, begin:end] = e
       begin = end
-    num_tokens += begin
   tags = Tags(**{f.name: out[f.name] for f in dataclasses.fields(Tags)})
-  episodes = Episodes(out['tokens'], tags, out['logprob'], out['reward'])
-  fill = num_tokens / max(1, len(rows) * row_length)
-  return episodes, PackStats(len(rows), num_tokens, fill)
+  return Episodes(out['tokens'], tags, out['logprob'], out['reward'])

@@ -1,0 +1,71 @@
+"""Grouped-query self-attention with rotary positions, over a packed row or a cache."""
+
+from typing import Any
+
+from flax import linen as nn
+import jax
+
+from mem1_jax.arrays import Array, pytree
+from mem1_jax.model import cache as cache_lib
+from mem1_jax.model import layers
+from mem1_jax.model.config import ModelConfig
+from mem1_jax.ops.attention import attention
+
+
+@pytree
+class Packed:
+  """What every layer reads when whole rows are computed."""
+
+  cos: Array  # [B, S, 1, H/2]
+  sin: Array  # [B, S, 1, H/2]
+  key_end: Array  # [B, S] int32
+  plan: Any  # ops.attention.make_plan
+
+
+@pytree
+class Cached:
+  """What every layer reads when T tokens extend a cache."""
+
+  cos: Array  # [B, T, 1, H/2]
+  sin: Array  # [B, T, 1, H/2]
+  length: Array  # [B] int32, tokens in the cache before these
+
+
+class Attention(nn.Module):
+  """Queries, keys and values of x, attention, output projection."""
+
+  config: ModelConfig
+  implementation: str
+
+  @nn.compact
+  def __call__(
+      self, x_BSD: Array, layer: Array, inputs: Packed | Cached,
+      cache: tuple[Array, Array] | None) -> tuple[Array, tuple[Array, Array] | None]:
+    config = self.config
+    D, N, K, H = config.dim, config.num_heads, config.num_kv_heads, config.head_dim
+
+    def project(name, heads, axis):
+      return layers.Linear(
+          config, 'bsd,dnh->bsnh', (D, heads, H), ('embed', axis, 'head'),
+          bias_axes=2 if config.qkv_bias else 0, name=name)(x_BSD)
+
+    q_BSNH, k_BSKH = project('q', N, 'heads'), project('k', K, 'kv_heads')
+    v_BSKH = project('v', K, 'kv_heads')
+    if config.qk_norm:
+      q_BSNH = layers.RMSNorm(config, name='q_norm')(q_BSNH)
+      k_BSKH = layers.RMSNorm(config, name='k_norm')(k_BSKH)
+    q_BSNH = layers.rotate(q_BSNH, inputs.cos, inputs.sin)
+    k_BSKH = layers.rotate(k_BSKH, inputs.cos, inputs.sin)
+    if cache is None:
+      out_BSNH = attention(
+          q_BSNH, k_BSKH, v_BSKH, inputs.key_end, implementation=self.implementation,
+          plan=inputs.plan)
+    else:
+      with jax.named_scope('cached_attention'):
+        cache = tuple(
+            cache_lib.write(old, layer, inputs.length, new)
+            for old, new in zip(cache, (k_BSKH, v_BSKH)))
+        out_BSNH = cache_lib.attend(q_BSNH, *cache, layer, inputs.length)
+    out_BSD = layers.Linear(
+        config, 'bsnh,nhd->bsd', (N, H, D), ('heads', 'head', 'embed'), name='o')(out_BSNH)
+    return out_BSD, cache

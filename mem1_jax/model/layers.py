@@ -1,0 +1,89 @@
+"""The parts of a decoder layer without state: projections, norm, SwiGLU, rotation.
+
+Logical axes of parameters: vocab, embed (D), mlp (F), heads (N), kv_heads (K), head (H),
+norm (vectors that stay whole) and layers (added by the scan).
+"""
+
+from collections.abc import Sequence
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from mem1_jax.arrays import Array
+from mem1_jax.model.config import ModelConfig
+
+
+class Linear(nn.Module):
+  """y = einsum(equation, x, kernel) (+ bias), in the compute dtype."""
+
+  config: ModelConfig
+  equation: str
+  shape: Sequence[int]
+  axes: Sequence[str]
+  bias_axes: int = 0  # how many trailing axes of the kernel the bias has
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    config = self.config
+    kernel = self.param(
+        'kernel',
+        nn.with_logical_partitioning(nn.initializers.normal(config.init_std), tuple(self.axes)),
+        tuple(self.shape), jnp.dtype(config.param_dtype))
+    y = jnp.einsum(self.equation, x, kernel.astype(config.dtype))
+    if not self.bias_axes:
+      return y
+    bias = self.param(
+        'bias',
+        nn.with_logical_partitioning(nn.initializers.zeros, tuple(self.axes[-self.bias_axes:])),
+        tuple(self.shape[-self.bias_axes:]), jnp.dtype(config.param_dtype))
+    return y + bias.astype(config.dtype)
+
+
+class RMSNorm(nn.Module):
+  """x / sqrt(mean(x^2) + eps) * scale over the last axis (arXiv 1910.07467)."""
+
+  config: ModelConfig
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    config = self.config
+    scale = self.param(
+        'scale', nn.with_logical_partitioning(nn.initializers.ones, ('norm',)),
+        (x.shape[-1],), jnp.dtype(config.param_dtype))
+    # f32: a bf16 mean of squares loses the small channels.
+    y = x.astype(jnp.promote_types(jnp.float32, x.dtype))
+    y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + config.rms_eps)
+    return scale.astype(config.dtype) * y.astype(config.dtype)
+
+
+class SwiGLU(nn.Module):
+  """down(silu(gate(x)) * up(x)) (arXiv 2002.05202)."""
+
+  config: ModelConfig
+
+  @nn.compact
+  def __call__(self, x_BSD: Array) -> Array:
+    config = self.config
+    D, F = config.dim, config.ffn_dim
+    gate_BSF = Linear(config, 'bsd,df->bsf', (D, F), ('embed', 'mlp'), name='gate')(x_BSD)
+    up_BSF = Linear(config, 'bsd,df->bsf', (D, F), ('embed', 'mlp'), name='up')(x_BSD)
+    hidden_BSF = nn.silu(gate_BSF) * up_BSF
+    return Linear(config, 'bsf,fd->bsd', (F, D), ('mlp', 'embed'), name='down')(hidden_BSF)
+
+
+def rotary_angles(position_BS: Array, config: ModelConfig) -> tuple[Array, Array]:
+  """cos and sin of position * theta^(-2i/H), each [B, S, 1, H/2], at least float32."""
+  dtype = jnp.promote_types(jnp.float32, config.dtype)
+  exponent_h = jnp.arange(0, config.head_dim, 2, dtype=dtype) / config.head_dim
+  # f32 holds every position below 2^24; bf16 would merge positions from 257 on.
+  angle_BSh = position_BS[:, :, None].astype(dtype) / config.rope_theta**exponent_h
+  return jnp.cos(angle_BSh)[:, :, None], jnp.sin(angle_BSh)[:, :, None]
+
+
+def rotate(x_BSNH: Array, cos_BS1h: Array, sin_BS1h: Array) -> Array:
+  """Rotary embedding (arXiv 2104.09864) that pairs i with i + H/2, as transformers does."""
+  first, second = jnp.split(x_BSNH.astype(cos_BS1h.dtype), 2, axis=-1)
+  return jnp.concatenate(
+      [first * cos_BS1h - second * sin_BS1h, second * cos_BS1h + first * sin_BS1h],
+      axis=-1).astype(x_BSNH.dtype)

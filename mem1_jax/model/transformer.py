@@ -1,0 +1,214 @@
+"""The decoder, and the pure functions that the rest of the package calls.
+
+Parameters (layers stacked on a leading L):
+
+    embed/embedding [V, D] · final_norm/scale [D] · head/kernel [D, V] if untied
+    layers/attention_norm, layers/mlp_norm   scale [L, D]
+    layers/attention   q/kernel [L, D, N, H]  k, v [L, D, K, H]  o [L, N, H, D]
+                       q, k, v bias if qkv_bias; q_norm, k_norm scale [L, H] if qk_norm
+    layers/mlp         gate, up/kernel [L, D, F]  down [L, F, D]
+"""
+
+from collections.abc import Callable
+import dataclasses
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from mem1_jax.arrays import Array, KVCache, Params
+from mem1_jax.model import cache as cache_lib
+from mem1_jax.model import layers
+from mem1_jax.model.attention import Attention, Cached, Packed
+from mem1_jax.model.config import ModelConfig
+from mem1_jax.ops.attention import make_plan
+
+_HIDDEN_AXES = ('batch', 'length', 'hidden')  # logical axes of activations
+
+
+class Block(nn.Module):
+  """One pre-norm decoder layer, in the form that nn.scan wants."""
+
+  config: ModelConfig
+  implementation: str
+
+  @nn.compact
+  def __call__(self, carry, layer: Array, inputs: Packed | Cached):
+    x_BSD, cache = carry
+    normed_BSD = layers.RMSNorm(self.config, name='attention_norm')(x_BSD)
+    out_BSD, cache = Attention(self.config, self.implementation, name='attention')(
+        normed_BSD, layer, inputs, cache)
+    x_BSD = x_BSD + out_BSD
+    normed_BSD = layers.RMSNorm(self.config, name='mlp_norm')(x_BSD)
+    x_BSD = x_BSD + layers.SwiGLU(self.config, name='mlp')(normed_BSD)
+    return (nn.with_logical_constraint(x_BSD, _HIDDEN_AXES), cache), None
+
+
+class Embed(nn.Module):
+  """Rows of the embedding table; ids outside it give nan, so that they are noticed."""
+
+  config: ModelConfig
+
+  @nn.compact
+  def __call__(self, tokens_BS: Array) -> Array:
+    config = self.config
+    embedding_VD = self.param(
+        'embedding',
+        nn.with_logical_partitioning(nn.initializers.normal(config.init_std), ('vocab', 'embed')),
+        (config.vocab_size, config.dim), jnp.dtype(config.param_dtype))
+    x_BSD = jnp.take(embedding_VD, tokens_BS, axis=0, mode='fill').astype(config.dtype)
+    return nn.with_logical_constraint(x_BSD, _HIDDEN_AXES)
+
+
+class Transformer(nn.Module):
+  """Token ids to hidden states after the final norm; the unembedding is the caller's."""
+
+  config: ModelConfig
+  implementation: str
+
+  @nn.compact
+  def __call__(
+      self, tokens_BS: Array, inputs: Packed | Cached,
+      cache: tuple[Array, Array] | None) -> tuple[Array, tuple[Array, Array] | None]:
+    config = self.config
+    x_BSD = Embed(config, name='embed')(tokens_BS)
+    scan = nn.scan(
+        _remat(Block, config.remat), variable_axes={'params': 0}, split_rngs={'params': True},
+        in_axes=(0, nn.broadcast), length=config.num_layers, unroll=config.scan_unroll,
+        metadata_params={nn.PARTITION_NAME: 'layers'})
+    (x_BSD, cache), _ = scan(config, self.implementation, name='layers')(
+        (x_BSD, cache), jnp.arange(config.num_layers, dtype=jnp.int32), inputs)
+    if not config.tie_embeddings:
+      self.param(  # declared here, read through Policy.head
+          'head', nn.with_logical_partitioning(
+              nn.initializers.normal(config.init_std), ('embed', 'vocab')),
+          (config.dim, config.vocab_size), jnp.dtype(config.param_dtype))
+    return layers.RMSNorm(config, name='final_norm')(x_BSD), cache
+
+
+def _remat(block: type[nn.Module], remat: str) -> type[nn.Module]:
+  """The layer with the recomputation policy that ModelConfig.remat names."""
+  if remat == 'none':
+    return block
+  policies = jax.checkpoint_policies
+  policy = policies.nothing_saveable if remat == 'full' else policies.save_from_both_policies(
+      policies.dots_with_no_batch_dims_saveable,
+      policies.save_only_these_names('attention_out', 'attention_lse'))
+  return nn.remat(block, prevent_cse=False, policy=policy)  # the scan prevents it
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+  """A language model as pure functions of its parameters.
+
+  Attributes:
+    config: its sizes.
+    init: (key) → params, plain arrays; consumes the key.
+    logical_axes: () → the tree of params with a PartitionSpec of logical axis names each.
+    apply: (params, tokens_BS, position_BS, key_end_BS) → hidden_BSD after the final norm.
+    init_cache: (batch, capacity) → KVCache of length 0.
+    extend: (params, tokens_BT, position_BT, num_tokens_B, cache) → (hidden_BTD, cache). Row b's
+      T tokens are written at cache indices length[b]…; token t sees the indices ≤ its own;
+      length grows by num_tokens. The rest of the T are padding: their hidden states mean nothing
+      and later writes overwrite them. What passes the capacity is dropped.
+    head: (params) → the unembedding [D, V].
+  """
+
+  config: ModelConfig
+  init: Callable[[Array], Params]
+  logical_axes: Callable[[], Params]
+  apply: Callable[[Params, Array, Array, Array], Array]
+  init_cache: Callable[[int, int], KVCache]
+  extend: Callable[[Params, Array, Array, Array, KVCache], tuple[Array, KVCache]]
+  head: Callable[[Params], Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Critic:
+  """A value function as pure functions of its parameters: a trunk and params['value'] [D, 1].
+
+  Attributes:
+    config: its sizes.
+    init: (key) → params; the value head is zero.
+    logical_axes: as Policy.logical_axes.
+    apply: (params, tokens_BS, position_BS, key_end_BS) → value_BS, at least float32, read from
+      each token's own hidden state: shifting by one is the caller's.
+    from_policy: (policy_params, key) → params: the policy's trunk copied, the value head zero.
+  """
+
+  config: ModelConfig
+  init: Callable[[Array], Params]
+  logical_axes: Callable[[], Params]
+  apply: Callable[[Params, Array, Array, Array], Array]
+  from_policy: Callable[[Params, Array], Params]
+
+
+def build_policy(config: ModelConfig, implementation: str = 'auto') -> Policy:
+  """The policy of `config`; `implementation` as in ops/attention.py."""
+  model = Transformer(config, implementation)
+
+  def extend(params, tokens_BT, position_BT, num_tokens_B, cache):
+    cos, sin = layers.rotary_angles(position_BT, config)
+    hidden_BTD, (k, v) = model.apply(
+        {'params': params}, tokens_BT, Cached(cos, sin, cache.length), (cache.k, cache.v))
+    return hidden_BTD, KVCache(k, v, cache.length + num_tokens_B.astype(jnp.int32))
+
+  def head(params):
+    return params['embed']['embedding'].T if config.tie_embeddings else params['head']
+
+  return Policy(
+      config=config,
+      init=jax.jit(lambda key: nn.unbox(_init(model, key))),
+      logical_axes=lambda: nn.get_partition_spec(
+          jax.eval_shape(lambda: _init(model, jax.random.key(0)))),
+      apply=_build_apply(model),
+      init_cache=lambda batch, capacity: cache_lib.init_cache(config, batch, capacity),
+      extend=extend,
+      head=head)
+
+
+def build_critic(config: ModelConfig, implementation: str = 'auto') -> Critic:
+  """The critic of `config`: the policy's trunk and a linear value head."""
+  config = dataclasses.replace(config, tie_embeddings=True)  # a critic has no unembedding
+  policy = build_policy(config, implementation)
+  value_D1 = jnp.zeros((config.dim, 1), config.param_dtype)
+
+  def apply(params, tokens_BS, position_BS, key_end_BS):
+    trunk = {name: leaf for name, leaf in params.items() if name != 'value'}
+    hidden_BSD = policy.apply(trunk, tokens_BS, position_BS, key_end_BS)
+    dtype = jnp.promote_types(jnp.float32, hidden_BSD.dtype)
+    return hidden_BSD.astype(dtype) @ params['value'][:, 0].astype(dtype)
+
+  def from_policy(policy_params, key):
+    del key  # the value head starts at zero; kept for heads that do not
+    trunk = {name: leaf for name, leaf in policy_params.items() if name != 'head'}
+    # Copies: the two models are donated separately.
+    return jax.tree.map(jnp.copy, trunk) | {'value': jnp.copy(value_D1)}
+
+  return Critic(
+      config=config,
+      init=lambda key: policy.init(key) | {'value': jnp.copy(value_D1)},
+      logical_axes=lambda: policy.logical_axes() | {
+          'value': jax.sharding.PartitionSpec('embed', None)},
+      apply=apply,
+      from_policy=from_policy)
+
+
+def _init(model, key):
+  config = model.config
+  index_11 = jnp.zeros((1, 1), jnp.int32)
+  cos, sin = layers.rotary_angles(index_11, config)
+  key_end_11 = index_11 + 1
+  return model.init(
+      key, index_11, Packed(cos, sin, key_end_11, make_plan(key_end_11, model.implementation)),
+      None)['params']
+
+
+def _build_apply(model):
+  def apply(params, tokens_BS, position_BS, key_end_BS):
+    cos, sin = layers.rotary_angles(position_BS, model.config)
+    # Listed once here, not once per layer.
+    plan = make_plan(key_end_BS, model.implementation)
+    inputs = Packed(cos, sin, key_end_BS, plan)
+    return model.apply({'params': params}, tokens_BS, inputs, None)[0]
+  return apply
