@@ -42,7 +42,7 @@ MAX_AIRPORTS = 60
 AIRPORT_ENDINGS = (' Airport', ' Airfield', ' Field', ' Air Base', ' Aerodrome')
 MAX_CITY_KM = 60  # an airport serves a city of its name this near
 ELEMENT_BLOCK = 6  # neighbouring elements share a split, since they link to each other
-MAX_CHARS = 128  # of a country's document
+MAX_CHARS = 120  # of a country's document
 SALT = 'atlas'  # of the split hash
 CONTINENTS = {'AF': 'Africa', 'AS': 'Asia', 'EU': 'Europe', 'NA': 'North America',
               'OC': 'Oceania', 'SA': 'South America'}
@@ -299,14 +299,13 @@ def build_elements() -> list[dict]:
   """The 118 elements; each names the next one."""
   path = package_file('mendeleev', 'mendeleev/elements.db')
   db = sqlite3.connect(f'file:{path}?mode=ro', uri=True)
-  rows = db.execute('select atomic_number, name, symbol, period, atomic_weight from elements '
+  rows = db.execute('select atomic_number, name, symbol, atomic_weight from elements '
                     'order by atomic_number').fetchall()
   db.close()
   found = []
-  for i, (number, name, symbol, period, weight) in enumerate(rows):
+  for i, (number, name, symbol, weight) in enumerate(rows):
     found.append(entity('element', name, split_of(f'element {i // ELEMENT_BLOCK}'), {
-        'symbol': symbol, 'atomic number': str(number), 'period': str(period),
-        'atomic weight': str(round(weight)),
+        'symbol': symbol, 'atomic number': str(number), 'atomic weight': str(round(weight)),
         'next element': rows[i + 1][1] if i + 1 < len(rows) else None}))
   return found
 

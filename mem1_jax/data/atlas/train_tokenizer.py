@@ -27,7 +27,7 @@ TAGS = ('<think>', '</think>', '<search>', '</search>', '<information>', '</info
         '<answer>', '</answer>')
 # What environments and agents say around the facts, often enough to become words.
 ENVIRONMENT = (
-    ' Turns left: 12.', ' 1 turns left', ' Last turn: answer now.', ' No result.', ' Invalid action.',
+    'Turns left: 12.', 'Last turn: answer now.', ' No results.', ' Malformed: ',
     '; ', ': ', ' ->', ' = ', ' | ', ' ?', ' (1) ',
 )
 ENVIRONMENT_REPEATS = 200
@@ -37,7 +37,7 @@ def corpus() -> list[str]:
   """The texts to train on, each after a space, as it follows a label or a tag."""
   texts = [f' {question.text}' for question in sources.load_atlas('train')]
   for passage in sources.atlas_documents('train'):
-    texts += [f' {passage.text}', f' {passage.title}:']
+    texts.append(f' {passage.title}: {passage.text}')
   return texts + list(ENVIRONMENT) * ENVIRONMENT_REPEATS
 
 
@@ -61,7 +61,7 @@ def print_sizes(sizes=(768, 1024, 1280, 1536, 2048)) -> None:
     processor = sentencepiece.SentencePieceProcessor(model_proto=train(texts, size))
     for split in ('train', 'test'):
       passages = sources.atlas_documents(split)
-      groups = ([p.text for p in passages], [q.text for q in sources.load_atlas(split)],
+      groups = ([f'{p.title}: {p.text}' for p in passages], [q.text for q in sources.load_atlas(split)],
                 [p.title for p in passages])
       means = [sum(map(len, processor.encode([f' {t}' for t in group]))) / len(group)
                for group in groups]
