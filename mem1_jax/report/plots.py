@@ -23,9 +23,12 @@ CURVES = {'ppo': ('reward', 'em'), 'sft': ('mem1', 'full_context')}
 
 
 def validate_curves(curves: Mapping):
-  """Checks curves: {'ppo': {'step', 'reward', 'em'?}, 'sft': {'mem1'|'full_context': {'step', 'loss'}}}.
+  """Checks learning curves; every part is optional.
 
-  Every entry is a sequence of numbers, as long as its `step`. All parts are optional.
+      {'ppo': {'step', 'reward', 'em' (optional)},
+       'sft': {'mem1' or 'full_context': {'step', 'loss'}}}
+
+  Every entry is a sequence of numbers, as long as its `step`.
 
   Raises:
     ValueError: an unknown name, or lengths that differ.
@@ -83,7 +86,7 @@ def _over_objectives(panel: axes.Axes, agents: Mapping, field: str, label: str, 
 
 def _mark_training(panel: axes.Axes):
   """A line at 2 objectives, the most that any training task had."""
-  panel.axvline(2, color='#999999', linewidth=1, linestyle=':')
+  panel.axvline(2, color='#999999', linewidth=1, linestyle=':', zorder=1)
   panel.annotate(
       'trained on ≤ 2', (2, 1), xycoords=('data', 'axes fraction'), xytext=(3, -9),
       textcoords='offset points', fontsize=8, color='#666666',
@@ -98,7 +101,7 @@ def exact_match(agents: Mapping) -> figure.Figure:
   right.set_ylim(0, 1.02)
   for panel in (left, right):
     _mark_training(panel)
-  left.legend(frameon=False, fontsize=9, loc='upper left', bbox_to_anchor=(0, 0.93))
+  left.legend(edgecolor='none', framealpha=0.9, fontsize=9, bbox_to_anchor=(0, 0.93), loc='upper left')
   return picture
 
 
@@ -150,6 +153,9 @@ def sft_curve(curves: Mapping) -> figure.Figure:
   losses = [loss for line in curves.values() for loss in line['loss']]
   if all(math.isfinite(loss) and loss > 0 for loss in losses):
     panel.set_yscale('log')
+    panel.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    panel.yaxis.set_major_formatter(ticker.FormatStrFormatter('%g'))
+    panel.yaxis.set_minor_locator(ticker.NullLocator())
   panel.set_xlabel('SFT step')
   panel.set_ylabel('loss per generated token (nats)')
   panel.legend(frameon=False, fontsize=9)

@@ -36,16 +36,14 @@ MIN_EPISODES = 100  # fewer are reported with a warning
 
 @dataclasses.dataclass(frozen=True)
 class Headline:
-  """One claim: `value` against `goal` (larger is better), in words; nan: undefined."""
+  """One claim in words, with its number, its goal, and whether it may be made at all."""
 
   name: str
-  value: float
-  goal: float
+  value: float  # larger is better; nan where there is nothing to compare
+  goal: str
+  is_met: bool
   text: str
-
-  @property
-  def is_met(self) -> bool:
-    return self.value >= self.goal
+  is_void: bool = False  # it compares with a full-context agent that was trained too weakly
 
 
 def _require(condition: bool, message: str):
@@ -134,53 +132,70 @@ def _cell(summary, agent, objectives):
   return summary['agents'].get(agent, {}).get(objectives)
 
 
+def _ppo_gain(before: float, after: float) -> Headline:
+  gain = _ratio(after, before)
+  return Headline(
+      'ppo_gain', gain, '+20 %, or 90 % of the maximum', gain >= 1.2 or after >= 0.9 * 2,
+      f'PPO: EM on 2 objectives {before:.3f} → {after:.3f} ({gain - 1:+.0%}), {after / 2:.0%} of '
+      'the maximum',
+  )  # fmt: skip
+
+
+def _kept(at_2: float, at_16: float) -> Headline:
+  kept = _ratio(at_16, at_2)
+  return Headline(
+      'kept', kept, '70 %', kept >= 0.7,
+      f'Constant memory, EM per question: {at_16:.3f} at 16 objectives, {at_2:.3f} at 2: '
+      f'{kept:.0%} kept',
+  )  # fmt: skip
+
+
+def _fair(mem1_em: float, full_em: float) -> Headline:
+  share = _ratio(full_em, mem1_em)
+  text = f'Full context reaches {share:.0%} of the constant-memory EM on 2 objectives'
+  if not share >= 0.9:
+    text += ', less than 90 %: THE COMPARISON WITH IT IS VOID'
+  return Headline('fair', share, '90 %', share >= 0.9, text)
+
+
+def _against_full_context(mem1: Mapping, full: Mapping, is_void: bool) -> tuple[Headline, ...]:
+  peak = _ratio(full['peak_tokens'], mem1['peak_tokens'])
+  with_question = _ratio(full['peak_tokens_with_question'], mem1['peak_tokens_with_question'])
+  em = _ratio(mem1['em'], full['em'])
+  return (
+      Headline(
+          'peak', peak, '3.7x', peak >= 3.7,
+          f'Peak context at 16 objectives: {mem1["peak_tokens"]:.0f} tokens against '
+          f'{full["peak_tokens"]:.0f} of full context: {peak:.1f}x fewer ({with_question:.1f}x '
+          'with the question)', is_void,
+      ),
+      Headline(
+          'em', em, '3.5x', em >= 3.5,
+          f'EM at 16 objectives: {mem1["em"]:.2f} against {full["em"]:.2f} of full context: '
+          f'{em:.1f}x', is_void,
+      ),
+  )  # fmt: skip
+
+
 def headlines(summary: Mapping[str, Any]) -> tuple[Headline, ...]:
-  """The claims that the summary's cells allow, in reading order; absent cells drop theirs."""
+  """The claims that the summary's cells allow, in reading order; absent cells drop theirs.
+
+  Compared are the agent after PPO and the full-context agent. Where the latter has less than
+  .9 of the former's EM on 2 objectives, claims against it are void.
+  """
   sft_2, ppo_2, full_2 = (_cell(summary, agent, '2') for agent in AGENTS)
   _, ppo_16, full_16 = (_cell(summary, agent, '16') for agent in AGENTS)
   found = []
   if sft_2 and ppo_2:
-    before, after = sft_2['em'], ppo_2['em']
-    value, near_maximum = _ratio(after, before), after >= 0.9 * 2
-    # The goal has two ways: +20 % relative, or ≥ .9 of the maximum.
-    goal = min(1.2, value) if near_maximum else 1.2
-    found.append(Headline(
-        'ppo_gain', value, goal,
-        f'PPO: EM on 2 objectives {before:.3f} → {after:.3f} ({value - 1:+.0%}), '
-        f'{after / 2:.0%} of the maximum',
-    ))  # fmt: skip
+    found.append(_ppo_gain(sft_2['em'], ppo_2['em']))
   if ppo_2 and ppo_16:
-    at_2, at_16 = ppo_2['em_per_question'], ppo_16['em_per_question']
-    value = _ratio(at_16, at_2)
-    found.append(Headline(
-        'kept', value, 0.7,
-        f'Constant memory, EM per question: {at_16:.3f} at 16 objectives, {at_2:.3f} at 2: '
-        f'{value:.0%} kept',
-    ))  # fmt: skip
-  if ppo_16 and full_16:
-    value = _ratio(full_16['peak_tokens'], ppo_16['peak_tokens'])
-    with_question = _ratio(
-        full_16['peak_tokens_with_question'], ppo_16['peak_tokens_with_question']
-    )
-    found.append(Headline(
-        'peak', value, 3.7,
-        f'Peak context at 16 objectives: {ppo_16["peak_tokens"]:.0f} tokens against '
-        f'{full_16["peak_tokens"]:.0f} of full context: {value:.1f}x fewer '
-        f'({with_question:.1f}x with the question)',
-    ))  # fmt: skip
-    value = _ratio(ppo_16['em'], full_16['em'])
-    found.append(Headline(
-        'em', value, 3.5,
-        f'EM at 16 objectives: {ppo_16["em"]:.2f} against {full_16["em"]:.2f} of full context: '
-        f'{value:.1f}x',
-    ))  # fmt: skip
+    found.append(_kept(ppo_2['em_per_question'], ppo_16['em_per_question']))
+  is_void = False
   if ppo_2 and full_2:
-    value = _ratio(full_2['em'], ppo_2['em'])
-    found.append(Headline(
-        'fair', value, 0.9,
-        f'Full context reaches {value:.0%} of the constant-memory EM on 2 objectives'
-        + ('' if value >= 0.9 else ', less than 90 %: THE COMPARISON WITH IT IS VOID'),
-    ))  # fmt: skip
+    found.append(_fair(ppo_2['em'], full_2['em']))
+    is_void = not found[-1].is_met
+  if ppo_16 and full_16:
+    found += _against_full_context(ppo_16, full_16, is_void)
   return tuple(found)
 
 
@@ -200,8 +215,8 @@ def markdown(summary: Mapping[str, Any], figures: tuple[str, ...] = ()) -> str:
   lines = ['# Report', '']
   lines += [f'**{warning}**\n' for warning in warnings(summary)]
   for line in headlines(summary):
-    mark = 'met' if line.is_met else '**not met**'
-    lines.append(f'- {line.text} (goal {line.goal:.2g}: {mark})')
+    mark = '**void**' if line.is_void else 'met' if line.is_met else '**not met**'
+    lines.append(f'- {line.text} (goal: {line.goal}; {mark})')
   lines += ['', tables.markdown(summary['agents']), '', tables.LEGEND, '']
   if 'ppo' in summary:
     ppo = summary['ppo']

@@ -22,9 +22,9 @@ COLUMNS = {
     'answered': ('answered', '.0%'),
     'peak_tokens': ('peak', '.0f'),
     'peak_tokens_with_question': ('peak+q', '.0f'),
-    'dependency': ('dep.', '.2g'),
+    'dependency': ('dep.', '.3g'),
     'turns': ('turns', '.1f'),
-    'seconds': ('s', '.2g'),
+    'seconds': ('s', '.3g'),
     'episodes': ('episodes', 'd'),
 }
 LEGEND = (
@@ -36,11 +36,10 @@ LEGEND = (
 
 
 def _format(value: float, spec: str) -> str:
-  if spec == '.2g':  # two digits, and never 1.2e+05 where 120k reads better
+  if spec == '.3g':  # never 1.23e+05 where 123k reads better
     for size, unit in ((1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
       if abs(value) >= size:
         return f'{value / size:.3g}{unit}'
-    return f'{value:.2g}'
   return format(value, spec)
 
 
@@ -72,7 +71,10 @@ def terminal(agents: Mapping) -> console.Group:
     if not rows:
       continue
     # One table each, the agent above it: a column of names would not fit 80 columns.
-    table = rich_table.Table(box=box.SIMPLE_HEAD, title=NAMES[agent], title_justify='left')
+    table = rich_table.Table(
+        box=box.SIMPLE_HEAD, title=NAMES[agent], title_justify='left', pad_edge=False,
+        collapse_padding=True,
+    )  # fmt: skip
     for heading in ('N', *(heading for heading, _ in COLUMNS.values())):
       table.add_column(heading, justify='right', no_wrap=True)
     for objectives, values in rows:
