@@ -101,7 +101,9 @@ def exact_match(agents: Mapping) -> figure.Figure:
   right.set_ylim(0, 1.02)
   for panel in (left, right):
     _mark_training(panel)
-  left.legend(edgecolor='none', framealpha=0.9, fontsize=9, bbox_to_anchor=(0, 0.93), loc='upper left')
+  left.legend(
+      edgecolor='none', framealpha=0.9, fontsize=9, loc='upper left', bbox_to_anchor=(0, 0.93)
+  )  # fmt: skip
   return picture
 
 
