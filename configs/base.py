@@ -93,11 +93,13 @@ def get_config() -> ConfigDict:
   c.ppo.value_clip = 0.2  # of the value's change
   c.ppo.kl_coef = 0.001  # (paper: 0.001)
   c.ppo.kl_in = 'loss'  # loss | reward
+  c.ppo.kl_estimator = 'k3'  # k1 (reward only) | k2 | k3
   c.ppo.kl_controller = 'fixed'  # fixed | adaptive
   c.ppo.kl_target = 0.05  # nats per token, of the adaptive controller
   c.ppo.kl_horizon = 1000  # tokens-weighted steps, of the adaptive controller
   c.ppo.entropy_coef = 0.0
   c.ppo.whiten = True  # advantages over generated tokens
+  c.ppo.logprob_chunk = 256  # positions whose logits exist at one time
   c.ppo.max_skipped = 3  # non-finite updates in a row before the run stops
 
   c.eval = ConfigDict()

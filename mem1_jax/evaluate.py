@@ -9,7 +9,6 @@ Definitions (arXiv 2506.15841, with and without the question in the context):
                   among the other episodes of its batch
 """
 
-import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Sequence
@@ -92,32 +91,28 @@ class Evaluator:
 
 
 def record(trajectory: Trajectory, tokenizer: Tokenizer) -> dict[str, Any]:
-  """A trajectory as JSON for people: what the agent saw, wrote and dropped each turn."""
+  """A trajectory as JSON for people (report/console.py says what the keys mean)."""
+  task, sizes = trajectory.task, contexts(trajectory)
   question = tokenizer.decode(trajectory.prompt.ids)
-  turns, dropped = [], 0
-  for j, (turn, (read, written)) in enumerate(zip(trajectory.turns, contexts(trajectory))):
-    carried = turn.context.num_carried if j else 0
-    ids = turn.context.segment.ids if j else ()
-    following = trajectory.turns[j + 1].context.segment.ids if j + 1 < len(trajectory.turns) else ()
-    new = () if j + 1 == len(trajectory.turns) else following[
-        trajectory.turns[j + 1].context.num_carried:]
+  before = '[all of the above] ' if trajectory.is_append_only else question
+  read = ['', *(tokenizer.decode(t.context.segment.ids) for t in trajectory.turns[1:])]
+  turns = []
+  for j, turn in enumerate(trajectory.turns):
+    is_last = j + 1 == len(trajectory.turns)
+    following = None if is_last else trajectory.turns[j + 1].context
     turns.append({
-        'saw': tokenizer.decode(ids),
+        'saw': (before if j else question) + read[j],
         'wrote': tokenizer.decode(turn.written.ids),
+        'information': '' if is_last else tokenizer.decode(
+            following.segment.ids[following.num_carried:]),
         'action': {'kind': turn.action.kind.value, 'text': turn.action.text},
-        'information': tokenizer.decode(new),
-        'reward': turn.reward,
-        'tokens_in_context': read + written,
-        'dropped': dropped,
+        'tokens_in_context': sum(sizes[j]),
+        'dropped': '' if is_last or trajectory.is_append_only else read[j],
     })
-    del carried
-    dropped = 0 if trajectory.is_append_only else len(ids)
-  task = trajectory.task
-  return {
-      'task': {'id': task.id, 'prompt': question,
-               'questions': [dataclasses.asdict(q) for q in task.questions]},
-      'turns': turns, 'answer': trajectory.answer, 'score': measure(trajectory),
-  }
+  questions = [{'label': label, 'text': q.text, 'answers': q.answers, 'id': q.id}
+               for label, q in zip(task.labels, task.questions)]
+  return {'task': {'id': task.id, 'questions': questions}, 'turns': turns,
+          'answer': trajectory.answer, 'score': measure(trajectory)}
 
 
 def write_records(path: pathlib.Path, trajectories: Sequence[Trajectory], tokenizer: Tokenizer):
