@@ -14,6 +14,7 @@ setuptools.setup(
     # `mem1_jax/configs` is a link to `configs/`, so a wheel carries a copy of it.
     packages=setuptools.find_packages(include=['mem1_jax', 'mem1_jax.*']),
     package_data={
+        'mem1_jax.configs': ['**/*.py'],  # sub-folders (sweeps) are not packages
         'mem1_jax.data': [
             f'atlas/**/*.{suffix}'
             for suffix in ('jsonl', 'json', 'model', 'vocab', 'safetensors', 'md', 'txt', 'gz')

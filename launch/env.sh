@@ -66,3 +66,23 @@ find_python() {  # prints a Python that can make the environment: $PYTHON, or th
   die "no Python of ${SUPPORTED_PYTHONS[*]} on PATH; install one (Debian and Ubuntu: apt install" \
     "python3 python3-venv; macOS: brew install python@3.12) or name it: PYTHON=/path/to/python3.11"
 }
+
+pip_install() {  # ARGUMENTS of pip install; one short line of progress instead of hundreds
+  if [[ "$DRY_RUN" == 1 ]]; then
+    run "$VENV/bin/python" -m pip install "$@"
+    return
+  fi
+  local rewind=0
+  if [[ -t 2 ]]; then rewind=1; fi
+  # pip's errors and warnings go to standard error as they are; its exit status is kept (pipefail).
+  PYTHONUNBUFFERED=1 "$VENV/bin/python" -m pip install --disable-pip-version-check \
+    --progress-bar off "$@" | awk -v rewind="$rewind" '
+      function show(text) {
+        if (rewind) printf "\r\033[K[mem1]   %s", text > "/dev/stderr"
+        else printf "[mem1]   %s\n", text > "/dev/stderr"
+        fflush("/dev/stderr")
+      }
+      /^Collecting / { n++; if (rewind || n % 25 == 0) show("fetching package " n ": " $2) }
+      /^Installing collected packages/ { show("unpacking " n " packages") }
+      END { if (rewind) printf "\r\033[K" > "/dev/stderr" }'
+}

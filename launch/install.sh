@@ -46,11 +46,9 @@ else
   run rm -f "$stamp"
 fi
 say "2/3 installing the pinned packages of $requirements (about 900 MB, some minutes)"
-run "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --progress-bar off \
-  -r "$requirements"
+pip_install -r "$requirements"
 say '3/3 installing mem1_jax from this folder'
-run "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --progress-bar off \
-  --no-deps -e .
+pip_install --no-deps -e .
 if [[ "$DRY_RUN" != 1 ]]; then
   printf '%s\n' "$wanted" > "$stamp"
 fi

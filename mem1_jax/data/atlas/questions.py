@@ -19,7 +19,7 @@ RELATIONS = {
     'city': {'country': 'country', 'population': None, 'airport': 'airport',
              'larger neighbor': 'city'},
     'airport': {'city': 'city', 'code': None, 'elevation': None},
-    'element': {'symbol': None, 'atomic number': None, 'period': None, 'atomic weight': None,
+    'element': {'symbol': None, 'atomic number': None, 'atomic weight': None,
                 'next element': 'element'},
 }
 # Looked up one after the other these lead back to where they came from.

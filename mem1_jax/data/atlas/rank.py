@@ -10,9 +10,12 @@ def words(text: str) -> list[str]:
   return re.findall(r'[a-z0-9]{2,}', text.lower())
 
 
-def not_first(passages, k1: float = 1.5, b: float = 0.75) -> list[str]:
+TITLE_WEIGHT = 3  # times that a title's words count
+
+
+def not_first(passages, k1: float = 1.2, b: float = 0.75) -> list[str]:
   """Titles whose own passage does not strictly win a search for the title."""
-  bags = [collections.Counter(words(f'{p.title} {p.text}')) for p in passages]
+  bags = [collections.Counter(words(p.title) * TITLE_WEIGHT + words(p.text)) for p in passages]
   lengths = [sum(bag.values()) for bag in bags]
   mean = sum(lengths) / len(lengths)
   postings = collections.defaultdict(list)

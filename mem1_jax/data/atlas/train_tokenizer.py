@@ -4,11 +4,11 @@
     python -m mem1_jax.data.atlas.train_tokenizer --check    trains again and compares every byte
     python -m mem1_jax.data.atlas.train_tokenizer --sizes    mean tokens per text for some sizes
 
-Characters that the text lacks are spelled in bytes. Ids 0, 1, 2 are padding, end of sequence and unknown; then one id for each tag and
-each label, then 256 for bytes. Text is taken as it is (identity normalisation, no
-dummy prefix), so decoding gives back every byte. A word that follows a space holds
-that space: write a name after a space wherever it stands, and its tokens are the
-same everywhere.
+Ids 0, 1, 2 are padding, end of sequence and unknown; then comes one id for each tag
+and each label, then 256 for bytes, in which characters that the text lacks are
+spelled. Text is taken as it is (identity normalisation, no dummy prefix), so decoding
+gives back every byte. A word that follows a space holds that space: write a name
+after a space wherever it stands, and its tokens are the same everywhere.
 """
 
 import argparse
@@ -27,7 +27,7 @@ TAGS = ('<think>', '</think>', '<search>', '</search>', '<information>', '</info
         '<answer>', '</answer>')
 # What environments and agents say around the facts, often enough to become words.
 ENVIRONMENT = (
-    ' Turns left: 12.', ' 1 turns left', ' Last turn: answer now.', ' No result.', ' Invalid action.',
+    'Turns left: 12.', 'Last turn: answer now.', ' No results.', ' Malformed: ',
     '; ', ': ', ' ->', ' = ', ' | ', ' ?', ' (1) ',
 )
 ENVIRONMENT_REPEATS = 200
@@ -37,7 +37,7 @@ def corpus() -> list[str]:
   """The texts to train on, each after a space, as it follows a label or a tag."""
   texts = [f' {question.text}' for question in sources.load_atlas('train')]
   for passage in sources.atlas_documents('train'):
-    texts += [f' {passage.text}', f' {passage.title}:']
+    texts.append(f' {passage.title}: {passage.text}')
   return texts + list(ENVIRONMENT) * ENVIRONMENT_REPEATS
 
 
@@ -54,15 +54,15 @@ def train(texts: list[str], vocab_size: int) -> bytes:
 
 
 def print_sizes(sizes=(768, 1024, 1280, 1536, 2048)) -> None:
-  """Mean tokens per document, question and title, on both splits."""
+  """Mean tokens per document (with its title), question and title, on both splits."""
   texts = corpus()
   print('vocabulary  split  document  question  title')
   for size in sizes:
     processor = sentencepiece.SentencePieceProcessor(model_proto=train(texts, size))
     for split in ('train', 'test'):
       passages = sources.atlas_documents(split)
-      groups = ([p.text for p in passages], [q.text for q in sources.load_atlas(split)],
-                [p.title for p in passages])
+      groups = ([f'{p.title}: {p.text}' for p in passages],
+                [q.text for q in sources.load_atlas(split)], [p.title for p in passages])
       means = [sum(map(len, processor.encode([f' {t}' for t in group]))) / len(group)
                for group in groups]
       print(f'{size:10d}  {split:5s}  {means[0]:8.1f}  {means[1]:8.1f}  {means[2]:5.2f}')
