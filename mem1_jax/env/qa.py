@@ -16,7 +16,7 @@ from mem1_jax import types
 from mem1_jax.env import rewards
 from mem1_jax.text import prompts
 
-# MEM1's budgets (arXiv 2506.15841): 6 turns up to 4 objectives, 20 for more.
+# MEM1's budgets (https://arxiv.org/abs/2506.15841): 6 turns up to 4 objectives, 20 for more.
 PAPER_TURNS = ((4, 6), (math.inf, 20))
 
 

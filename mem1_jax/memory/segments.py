@@ -3,9 +3,9 @@
 Tags are found in bytes, since real vocabularies have tokens such as `><` or `>.`
 that straddle a tag:
 
-    tokens   <think>  Oslo  </think  ><  search  >  Norway  </search  >.
-    kind     STATE    STATE STATE    ACTION …                         ACTION
-    end                                                               ^ counts
+    token   <think>  Oslo   </think  ><      search  >       Norway  </search  >.      tail
+    kind    STATE    STATE  STATE    ACTION  ACTION  ACTION  ACTION  ACTION    ACTION  (not read)
+    number  1        2      3        4       5       6       7       8         9 = end
 
 A token belongs to the span that its last byte belongs to. Within an open
 `<think>` only `</think>` is a tag. The first closing action tag outside ends the

@@ -24,15 +24,17 @@ PREAMBLES = {
 You answer several questions with the help of a search engine, over several turns.
 
 In every turn, first write your memory between <think> and </think>, then do exactly one thing:
-- <search> query </search> looks up one query. The results come back between <information> and </information>, \
-headed by the number of turns you have left.
+- <search> query </search> looks up one query. The results come back between <information> and
+  </information>, headed by the number of turns you have left.
 - <answer> first answer; second answer; ... </answer> ends the task.
 
-Only these questions and your latest turn stay readable: everything older is deleted. So copy into each <think> \
-whatever you still need: the answers found so far, what each remaining question lacks, and your plan.
+Only these questions and your latest turn stay readable: everything older is deleted. So copy into
+each <think> whatever you still need: the answers found so far, what each remaining question
+lacks, and your plan.
 
-Give one short answer per question, in the order of the questions, separated by semicolons and without explanations. \
-Write "unknown" where you found no answer: the number of answers must equal the number of questions.
+Give one short answer per question, in the order of the questions, separated by semicolons and
+without explanations. Write "unknown" where you found no answer: the number of answers must equal
+the number of questions.
 
 Questions:
 """,

@@ -109,16 +109,22 @@ class HuggingFaceTokenizer:
     if backend is None or tokenizer.eos_token_id is None:
       raise ValueError(f'{type(tokenizer).__name__} has no fast backend or no eos token; load'
                        ' it with use_fast=True and set eos_token')
-    self._trusted = type(backend).from_str(backend.to_str())
-    self._untrusted = type(backend).from_str(backend.to_str())
-    self._untrusted.encode_special_tokens = True  # split_special_tokens, on our own copy
+    # Copies: transformers changes the settings of its own backend as it is called.
+    serialized = backend.to_str()
+    self._trusted = type(backend).from_str(serialized)
+    self._untrusted = type(backend).from_str(serialized)
+    self._trusted.encode_special_tokens = False
+    self._untrusted.encode_special_tokens = True  # what split_special_tokens=True sets
+    for copy in (self._trusted, self._untrusted):
+      copy.no_truncation()
+      copy.no_padding()
     added = self._trusted.get_added_tokens_decoder()
     vocab = self._trusted.get_vocab(with_added_tokens=True)
     self.vocab_size = max(vocab.values()) + 1
     self.eos_id = tokenizer.eos_token_id
     self.pad_id = self.eos_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     self.symbols = tuple(added[i].content for i in sorted(added))
-    is_byte_level = '"ByteLevel"' in backend.to_str()
+    is_byte_level = '"ByteLevel"' in serialized
     token_bytes = [b''] * self.vocab_size  # ids without a token add nothing
     for piece, i in vocab.items():
       token_bytes[i] = _byte_level_bytes(piece) if is_byte_level else _piece_bytes(

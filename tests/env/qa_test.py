@@ -140,8 +140,8 @@ def test_step_many_refuses_before_it_steps():
 
 
 EVIL = st.lists(st.sampled_from([
-    *prompts.TAGS, '<ANSWER>', '</Think>', '<', '>', '</', 'answer>', 'Oslo; Oresund', ' ', '\n', ': ',
-    'Turns left: 99.',
+    *prompts.TAGS, '<ANSWER>', '</Think>', '<', '>', '</', 'answer>', 'Oslo; Oresund', ' ', '\n',
+    ': ', 'Turns left: 99.',
 ]) | st.text(max_size=3), max_size=8).map(''.join)
 
 

@@ -46,6 +46,7 @@ def test_token_f1_is_the_best_over_aliases():
 def test_answers_that_normalise_to_nothing():
   assert rewards.exact_match('', ('The',)) == 0.0
   assert rewards.exact_match('.', ('The',)) == 0.0
+  assert rewards.exact_match(' ', ('',)) == 0.0
   assert rewards.exact_match('A', ('a',)) == 1.0  # a blood group, not an article
   assert rewards.exact_match('an', ('a',)) == 0.0
   assert rewards.exact_match('the', ('north',)) == 0.0

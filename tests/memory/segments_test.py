@@ -1,5 +1,7 @@
 """Tag spans on ids: literal turns, straddling tokens, and properties."""
 
+import re
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
@@ -31,11 +33,19 @@ def test_a_search_turn():
 
 
 def test_tokens_that_straddle_tags_belong_to_their_last_byte():
-  turn = parse('<', 'think', '>Oslo</', 'think', '><', 'answer', '>', 'a;', ' b</', 'answer', '>.', 'x')
+  turn = parse('<', 'think', '>Oslo</', 'think', '><', 'answer', '>', 'a;', ' b</', 'answer',
+               '>.', 'x')
   assert turn.action == action('answer', 'a; b')
   assert turn.think == 'Oslo'
   assert turn.end == 11  # '>.' counts, its '.' is ignored
   assert turn.kind.tolist() == [S, S, S, S, A, A, A, A, A, A, A]
+
+
+def test_the_drawing_of_the_module():
+  token, kind, number = re.findall(r'^    (?:token|kind|number)(.*)$', segments.__doc__, re.M)
+  turn = parse(*token.split())
+  assert [types.Kind(k).name for k in turn.kind] == kind.split()[:turn.end]
+  assert turn.end == int(number.split()[-3])
 
 
 def test_whole_turn_in_one_token():
@@ -91,7 +101,8 @@ def test_characters_split_over_tokens_and_broken_utf8():
 
 
 TEXT = st.lists(st.sampled_from([
-    '<think>', '</think>', '<search>', '</search>', '<answer>', '</answer>', '<', '>', '/', 'a', ' ',
+    '<think>', '</think>', '<search>', '</search>', '<answer>', '</answer>', '<', '>', '/',
+    'a', ' ',
 ]), max_size=14).map(lambda parts: ''.join(parts).encode())
 
 

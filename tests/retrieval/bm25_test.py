@@ -113,6 +113,7 @@ def test_building_an_index_does_not_wake_jax():
       passages = [types.Passage('a', 'b')]
       found = bm25.BM25Retriever(passages, k1=1.2, b=0.75, title_weight=1).search(['a'], 1)
       assert len(found[0]) == 1
-      assert 'jax' not in sys.modules, 'jax was imported'
+      woken = [name for name in sys.modules if name.partition('.')[0] in ('jax', 'jaxlib')]
+      assert not woken, woken
   ''')
   subprocess.run([sys.executable, '-c', code], check=True, timeout=120)

@@ -10,8 +10,9 @@ from mem1_jax.memory import segments
 from mem1_jax.rollout import stop
 
 VOCABULARY = [
-    b'', b'<', b'>', b'/', b'</', b'><', b'>.', b'</think', b'</search', b'</answer', b'think', b'search', b'answer',
-    b'<think>', b'</think>', b'<search>', b'</search>', b'<answer>', b'</answer>', b'a', b' ', b's', b'an', b'swer>',
+    b'', b'<', b'>', b'/', b'</', b'><', b'>.', b'</think', b'</search', b'</answer',
+    b'think', b'search', b'answer', b'<think>', b'</think>', b'<search>', b'</search>', b'<answer>',
+    b'</answer>', b'a', b' ', b's', b'an', b'swer>',
     b'</think><', b'><search>q</', b'</answer><think>', b'<<', b'</s', b'earch>', b'\xff',
     b'<think></search></think>', b'</think></search', b't', b'hink>', b'</information>',
 ]

@@ -81,7 +81,8 @@ def test_information_is_cut_at_its_end_and_keeps_its_tags():
 
 
 PARTS = st.lists(st.sampled_from([
-    *prompts.TAGS, '<THINK>', '<', '</', '>', 'think', 'search>', '<ſearch>', '<thinK>', ' ', 'x', '<<answer>',
+    *prompts.TAGS, '<THINK>', '<', '</', '>', 'think', 'search>', '<ſearch>',
+    '<thinK>', ' ', 'x', '<<answer>',
 ]) | st.text(max_size=3), max_size=10).map(''.join)
 
 

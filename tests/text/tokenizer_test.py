@@ -47,9 +47,10 @@ def byte_level(normalizer=None):
   model.decoder = tokenizers.decoders.ByteLevel()
   if normalizer is not None:
     model.normalizer = normalizer
-  model.train_from_iterator(CORPUS + ['><', '>.', '</', 'search>'] * 9, tokenizers.trainers.BpeTrainer(
+  trainer = tokenizers.trainers.BpeTrainer(
       vocab_size=330, initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
-      show_progress=False))
+      show_progress=False)
+  model.train_from_iterator(CORPUS + ['><', '>.', '</', 'search>'] * 9, trainer)
   model.add_special_tokens(list(SPECIAL))
   model.add_tokens([tokenizers.AddedToken(text, normalized=False) for text in PLAIN_ADDED])
   return model
@@ -71,8 +72,9 @@ def nfkc():
   return wrap(byte_level(tokenizers.normalizers.NFKC()))
 
 
-FRAGMENTS = (*prompts.TAGS, *LABELS, *SPECIAL, *PLAIN_ADDED, '<', '>', '</', '<0x41>', '<unk>', '<pad>', '</s>',
-             '<thi', 'nk>', '[', ']', ' ', '\n', 'Oslo', '<<think>', '[[kf]', '＜think＞', 'é', '\U0001f600')
+FRAGMENTS = (*prompts.TAGS, *LABELS, *SPECIAL, *PLAIN_ADDED, '<', '>', '</', '<0x41>',
+             '<unk>', '<pad>', '</s>', '<thi', 'nk>', '[', ']', ' ', '\n', 'Oslo', '<<think>',
+             '[[kf]', '＜think＞', 'é', '\U0001f600')
 # SentencePiece reads '▁' as a space; NUL ends its C strings.
 ADVERSARIAL = st.lists(
     st.sampled_from(FRAGMENTS) | st.text(
