@@ -83,6 +83,6 @@ pip_install() {  # ARGUMENTS of pip install; one short line of progress instead 
         fflush("/dev/stderr")
       }
       /^Collecting / { n++; if (rewind || n % 25 == 0) show("fetching package " n ": " $2) }
-      /^Installing collected packages/ { show("unpacking " n " packages") }
+      /^Installing collected packages: / { show("unpacking: " NF - 3 " in all") }
       END { if (rewind) printf "\r\033[K" > "/dev/stderr" }'
 }

@@ -30,6 +30,7 @@ ARROWS = {
     'agents': {'types', 'text', 'memory', 'retrieval'},
     'model': {'types', 'arrays', 'ops', 'parallel'},
     'rl': {'types', 'arrays', 'ops', 'parallel'},
+    'progress': _HOST,
     'optim': {'types', 'arrays', 'parallel'},
     'checkpoint': {'types', 'arrays', 'parallel'},
     'metrics': {'types', 'arrays', 'parallel'},
@@ -37,6 +38,8 @@ ARROWS = {
         'types', 'arrays', 'parallel', 'ops', 'memory', 'text', 'retrieval', 'env', 'agents',
         'model',
     },
+    # Puts the parts together for the commands below it.
+    'assemble': ANYTHING,
     'train': ANYTHING, 'sft': ANYTHING, 'evaluate': ANYTHING, 'sweep': ANYTHING,
     'main': ANYTHING,
 }  # fmt: skip
