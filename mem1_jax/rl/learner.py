@@ -236,7 +236,7 @@ def make_update(networks: Networks, policy_optimizer: optax.GradientTransformati
     policy, value, policy_opt, value_opt, skipped = carry
     loss, (policy_grads, value_grads), metrics, num_tokens = _minibatch_gradient(
         (policy, value), batch, rows_NR, num_rows, kl_coef, networks, config, row_sharding)
-    policy_norm, value_norm = optax.global_norm(policy_grads), optax.global_norm(value_grads)
+    policy_norm, value_norm = optax.tree.norm(policy_grads), optax.tree.norm(value_grads)
     is_finite = jnp.isfinite(loss) & jnp.isfinite(policy_norm) & jnp.isfinite(value_norm)
     is_empty = num_tokens == 0
     is_applied = is_finite & ~is_empty
