@@ -163,7 +163,8 @@ class Packer:
     num_rows, num_free = len(self._rows), sum(self._free)
     self._rows, self._free = [], []
     size = num_rows * self._row_length
-    return episodes, PackStats(num_rows, size - num_free, 1 - num_free / max(1, size))
+    num_tokens = size - num_free
+    return episodes, PackStats(num_rows, num_tokens, num_tokens / max(1, size))
 
 
 def pack(columns: Sequence[dict[str, np.ndarray]], num_rows: int, row_length: int,
