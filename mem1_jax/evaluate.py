@@ -39,7 +39,7 @@ def contexts(trajectory: Trajectory) -> list[tuple[int, int]]:
 
 def measure(trajectory: Trajectory) -> dict[str, float]:
   """The metrics of one trajectory."""
-  score = score_answer(trajectory.answer, trajectory.task.questions)
+  score = score_answer(trajectory.answer or '', trajectory.task.questions)
   sizes = contexts(trajectory)
   peak = max(read + written for read, written in sizes)
   return {
