@@ -100,7 +100,7 @@ def _copy(maker: DrillMaker, rng) -> Drill:
 
 
 def _append(maker: DrillMaker, rng) -> Drill:
-  entries = maker.entries(rng, maker.num_entries(rng) + 1)
+  entries = maker.entries(rng, min(maker.num_entries(rng) + 1, len(maker.labels)))
   *known, (label, value) = entries
   document = maker.text(maker.pick(rng, maker.documents)) if rng.random() < 0.5 else ''
   return Drill('append', f'{maker.written(rng, known)}{document}+{label} {value}\n',
