@@ -52,8 +52,6 @@ class _Progress:
       ExpertError: if the document does not say what the chain expects.
     """
     question = self.task.questions[len(self.answers)]
-    if not question.chain:
-      raise ExpertError(f'question {question.id!r} has no chain for an expert to follow.')
     found = question.found[self.hop]
     if found not in information:
       raise ExpertError(f'{found!r} is not in {information!r}.')
@@ -63,7 +61,11 @@ class _Progress:
       self.hop = 0
 
   def write(self, is_last_turn: bool) -> str:
-    """The text of this turn."""
+    """The text of this turn.
+
+    Raises:
+      ExpertError: if the question that is next has no chain of look-ups.
+    """
     first = 0 if self.has_memory else self.num_told
     labels = self.task.labels
     notes = ''.join(f'{labels[i]} {self.answers[i]}; ' for i in range(first, len(self.answers)))
@@ -73,6 +75,8 @@ class _Progress:
       answer = '; '.join(self.answers + [UNKNOWN] * missing)
       return f'<think>{notes.rstrip()}</think><answer> {answer}</answer>'
     question = self.task.questions[len(self.answers)]
+    if not question.chain:
+      raise ExpertError(f'question {question.id!r} has no chain for an expert to follow.')
     entity = question.chain[self.hop]
     left = ' of '.join((*reversed(question.relations[self.hop:]), entity))
     return (f'<think>{notes}>{labels[len(self.answers)]} {left}</think>'
