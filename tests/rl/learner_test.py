@@ -16,7 +16,7 @@ from mem1_jax.ops import logprobs
 from mem1_jax.rl import advantages, learner, losses
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import toy  # noqa: E402  (tests are not a package)
+import token_task as toy  # noqa: E402  (tests are not a package)
 
 KEY = jax.random.key(7)
 ROWS = 8
