@@ -67,6 +67,8 @@ def get_config() -> ConfigDict:
   c.sft.max_entries = 24  # of a pre-training list
   c.sft.scatter = 0.3  # share of pre-training lists with documents in between
   c.sft.log_every = 20  # steps
+  c.sft.checkpoint_every = 500  # steps
+  c.sft.save_dtype = 'float32'  # float32 | bfloat16: of the parameters written at the end
 
   c.optim = ConfigDict()
   c.optim.policy_lr = 1e-4  # paper: 1e-6 at 7B

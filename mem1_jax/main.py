@@ -72,7 +72,7 @@ def train(config: ConfigDict, args: argparse.Namespace):
 def sft(config: ConfigDict, args: argparse.Namespace):
   """Supervised training."""
   from mem1_jax import sft as supervised
-  supervised.run(config, pathlib.Path(args.workdir))
+  supervised.run(config, pathlib.Path(args.workdir), args.resume)
 
 
 def evaluate(config: ConfigDict, args: argparse.Namespace):
@@ -144,7 +144,8 @@ def _parser() -> argparse.ArgumentParser:
   command.add_argument('--resume', action='store_true', help='continue from the last checkpoint')
   command.add_argument('--profile', type=int, default=0, metavar='ITERATION',
                        help='trace that iteration (≥ 1) for TensorBoard and Perfetto; 0 for none')
-  add(sft, 'Supervised training: drills or the scripted expert.', 'runs/sft')
+  command = add(sft, 'Supervised training: drills or the scripted expert.', 'runs/sft')
+  command.add_argument('--resume', action='store_true', help='continue from the last checkpoint')
   add(evaluate, 'Greedy evaluation of --config.init on eval.objectives.', 'runs/evaluate')
   command = add(quickstart, 'PPO, evaluation of three agents, report.', 'runs/quickstart')
   command.add_argument('--resume', action='store_true', help='continue where it was stopped')
