@@ -45,17 +45,21 @@ def make_agent(config: Any, tokenizer: Tokenizer):
 def make_environment(config: Any) -> QAEnvironment:
   """Question answering over the embedded atlas."""
   _check_source(config)
-  retriever = BM25Retriever(sources.atlas_documents(), k1=1.2, b=0.75, title_weight=2)
-  max_turns = config.env.max_turns or None
+  e = config.env
+  retriever = BM25Retriever(sources.atlas_documents(), k1=e.bm25_k1, b=e.bm25_b,
+                            title_weight=e.title_weight)
+  max_turns = e.max_turns or None
   return QAEnvironment(retriever, QAConfig(
-      top_k=config.env.top_k, max_passage_chars=config.env.max_passage_chars,
-      slack=None if max_turns else config.env.slack, max_turns=max_turns))
+      top_k=e.top_k, max_passage_chars=e.max_passage_chars,
+      slack=None if max_turns else e.slack, max_turns=max_turns))
 
 
-def make_composer(config: Any, split: str, objectives: int | tuple[int, int], seed: int) -> Composer:
-  """Tasks of `objectives` questions (or a range) over one split."""
+def make_composer(config: Any, split: str, objectives: int | tuple[int, ...]) -> Composer:
+  """Tasks of `objectives` questions (a number, or fewest and most) over one split."""
   _check_source(config)
-  return Composer(sources.load_atlas(split), objectives, seed, LABELS, f'atlas-{split}')
+  if not isinstance(objectives, int):
+    objectives = (min(objectives), max(objectives))
+  return Composer(sources.load_atlas(split), objectives, config.seed, LABELS, f'atlas-{split}')
 
 
 def make_feed(config: Any, composer: Composer, batch: int, start: int):

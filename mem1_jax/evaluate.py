@@ -83,7 +83,7 @@ class Evaluator:
           on_done: Callable[[Trajectory], None] = lambda _: None,
           ) -> tuple[list[Trajectory], RolloutStats]:
     """Episodes of tasks 0…num_tasks-1 of `objectives` questions each."""
-    composer = assemble.make_composer(self._config, split, objectives, self._config.seed)
+    composer = assemble.make_composer(self._config, split, objectives)
     jobs = [Job(composer.task(i), i) for i in range(num_tasks)]
     options = sampling(self._config.rollout.temperature, is_greedy=True,
                        max_tokens=self._config.eval.max_tokens)

@@ -49,7 +49,7 @@ def text_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.nd
 def expert_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.ndarray]]:
   """Endless laid out episodes of the scripted expert on the training split."""
   agent, environment = assemble.make_agent(config, tokenizer), assemble.make_environment(config)
-  composer = assemble.make_composer(config, config.data.split, config.data.objectives, config.seed)
+  composer = assemble.make_composer(config, config.data.split, config.data.objectives)
   for batch in assemble.make_feed(config, composer, 16, 0):
     for index, task in zip(batch.indices.tolist(), batch.tasks):
       rng = np.random.default_rng([config.seed, index])
