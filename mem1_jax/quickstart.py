@@ -40,7 +40,7 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False):
   out.print('3/3 report', style='bold')
   steps = metrics.read_metrics(workdir / 'ppo')
   result = {
-      'agents': agents, 'ppo': _ppo_summary(steps), 'machine': metrics.machine(),
+      'agents': agents, 'ppo': _ppo_summary(steps), 'machine': _machine(),
       'commit': metrics.commit(), 'seed': config.seed,
   }
   folder = workdir / 'report'
@@ -71,7 +71,13 @@ def _evaluate(config: Any, agent: str, init: str, workdir: pathlib.Path,
   config = config.copy_and_resolve_references()
   with config.unlocked():
     config.agent, config.init = agent, init
-  return evaluate.run(config, workdir / 'evaluation', name)
+  cells = evaluate.run(config, workdir / 'evaluation', name)
+  return {n: {field: cell[field] for field in summary.CELL} for n, cell in cells.items()}
+
+
+def _machine() -> str:
+  m = metrics.machine()
+  return f'{m["system"]}, {m["cpu_cores"]} CPU cores, {m["num_devices"]} x {m["device"]}'
 
 
 def _ppo_summary(steps: list[dict]) -> dict[str, float]:
