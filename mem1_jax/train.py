@@ -87,7 +87,7 @@ def build(config: Any) -> Trainer:
   return Trainer(
       config, tokenizer,
       Collector(engine, agent, environment.start, tokenizer.token_bytes, config.seed,
-                has_gaps=True),
+                has_gaps=True, row_length=config.rows.length),
       Evaluator(config, engine, tokenizer, environment),
       make_score(networks, ppo), make_update(networks, optimizers.policy, optimizers.value, ppo),
       ppo, reference, state)
