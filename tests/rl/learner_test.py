@@ -138,7 +138,7 @@ def test_one_update_is_one_step_on_the_plain_loss():
     kl = 0.3 * (jnp.exp(d) - 1 - d)
     return jnp.where(mask, -surrogate + error - 0.01 * entropy + kl, 0.0).sum() / mask.sum()
 
-  policy_grad, value_grad = jax.grad(plain_loss, (0, 1))(state.policy, state.value)
+  policy_grad, value_grad = jax.jit(jax.grad(plain_loss, (0, 1)))(state.policy, state.value)
   want = jax.tree.map(lambda x, g: x - 0.1 * g, (state.policy, state.value),
                       (policy_grad, value_grad))
   update = learner.make_update(toy.NETWORKS, optimizer, optimizer, config)
