@@ -36,8 +36,8 @@ def get_config() -> ConfigDict:
 
   c.env = ConfigDict()
   c.env.top_k = 1  # passages per search (paper: 3)
+  c.env.turns = 'slack'  # budget: slack | paper (6, or 20 above 4 objectives) | a number
   c.env.slack = 3  # turns beyond one per hop; the answer takes one of them
-  c.env.max_turns = 0  # fixed turn budget instead (paper: 6, or 20 above 4 objectives); 0: slack
   c.env.bm25_k1 = 1.2  # saturation of a word's frequency, ≥ 0
   c.env.bm25_b = 0.75  # length normalisation, in [0, 1]
   c.env.title_weight = 2  # times that a title's words count

@@ -13,7 +13,7 @@ from mem1_jax.arrays import Params
 from mem1_jax.data import pipeline, sources
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.compose import Composer
-from mem1_jax.env.qa import QAConfig, QAEnvironment
+from mem1_jax.env.qa import PAPER_TURNS, QAConfig, QAEnvironment
 from mem1_jax.memory.positions import Gaps
 from mem1_jax.model import Policy, build_policy, named_config
 from mem1_jax.optim import OptimConfig
@@ -48,10 +48,17 @@ def make_environment(config: Any) -> QAEnvironment:
   e = config.env
   retriever = BM25Retriever(sources.atlas_documents(), k1=e.bm25_k1, b=e.bm25_b,
                             title_weight=e.title_weight)
-  max_turns = e.max_turns or None
   return QAEnvironment(retriever, QAConfig(
       top_k=e.top_k, max_passage_chars=e.max_passage_chars,
-      slack=None if max_turns else e.slack, max_turns=max_turns))
+      slack=e.slack if e.turns == 'slack' else None, max_turns=_max_turns(e.turns)))
+
+
+def _max_turns(turns: str) -> int | tuple | None:
+  if turns in ('slack', 'paper'):
+    return PAPER_TURNS if turns == 'paper' else None
+  if not turns.isdigit():
+    raise ValueError(f'env.turns {turns!r} is unknown; choose slack, paper or a number.')
+  return int(turns)
 
 
 def make_composer(config: Any, split: str, objectives: int | tuple[int, ...]) -> Composer:

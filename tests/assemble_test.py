@@ -5,6 +5,7 @@ import pytest
 
 from mem1_jax import assemble, checkpoint
 from mem1_jax.model import named_config
+from mem1_jax.types import Question, Task
 from tests.tiny import tiny_config
 
 
@@ -53,3 +54,18 @@ def test_objectives_may_be_one_number_or_a_range():
   for objectives, sizes in ((3, {3}), ((3,), {3}), ((1, 2), {1, 2})):
     composer = assemble.make_composer(config, 'train', objectives)
     assert {len(composer.task(i).questions) for i in range(6)} == sizes
+
+
+@pytest.mark.parametrize('turns, budgets', [('slack', (4, 9)), ('paper', (6, 20)), ('8', (8, 8))])
+def test_turn_budgets(turns, budgets):
+  config = tiny_config()
+  config.env.turns = turns
+  environment = assemble.make_environment(config)
+  one_hop = Question('x', 'x?', ('x',), hops=1)
+  for size, budget in zip((1, 6), budgets):
+    questions = (one_hop,) * size
+    task = Task('t', questions, tuple(map(str, range(size))), 'test')
+    assert environment.start(task).max_turns == budget
+  config.env.turns = 'many'
+  with pytest.raises(ValueError, match='many'):
+    assemble.make_environment(config)
