@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
   c.compilation_cache = '.cache/jax'  # folder kept between runs; '' for none
 
   c.model = ConfigDict()
-  c.model.name = 'atlas'  # model/config.py: atlas, qwen2.5-0.5b, …, qwen3-8b
+  c.model.name = 'atlas'  # model/config.py: tiny, atlas, qwen2.5-0.5b, …, qwen3-8b
   c.model.attention = 'auto'  # auto | reference | chunked
   c.model.remat = 'none'  # none | dots | full: what the backward pass computes again
   c.model.dtype = 'float32'  # of computation
@@ -36,13 +36,16 @@ def get_config() -> ConfigDict:
 
   c.env = ConfigDict()
   c.env.top_k = 1  # passages per search (paper: 3)
+  c.env.turns = 'slack'  # budget: slack | paper (6, or 20 above 4 objectives) | a number
   c.env.slack = 3  # turns beyond one per hop; the answer takes one of them
-  c.env.max_turns = 0  # fixed turn budget instead (paper: 6, or 20 above 4 objectives); 0: slack
+  c.env.bm25_k1 = 1.2  # saturation of a word's frequency, ≥ 0
+  c.env.bm25_b = 0.75  # length normalisation, in [0, 1]
+  c.env.title_weight = 2  # times that a title's words count
   c.env.max_passage_chars = 1000  # longer passages are cut there, counted
 
   c.rollout = ConfigDict()
   c.rollout.num_slots = 64  # episodes that run side by side
-  c.rollout.question_capacity = 2048  # tokens of the longest question: 64 objectives
+  c.rollout.question_capacity = 1536  # tokens of the longest question: 64 objectives
   c.rollout.context_capacity = 1152  # tokens a turn may read: its last turn + information
   c.rollout.turn_capacity = 1024  # tokens a turn may ever generate
   c.rollout.append_capacity = 8192  # cache of an append-only agent, tokens
@@ -67,6 +70,8 @@ def get_config() -> ConfigDict:
   c.sft.max_entries = 24  # of a pre-training list
   c.sft.scatter = 0.3  # share of pre-training lists with documents in between
   c.sft.log_every = 20  # steps
+  c.sft.checkpoint_every = 500  # steps
+  c.sft.save_dtype = 'float32'  # float32 | bfloat16: of the parameters written at the end
 
   c.optim = ConfigDict()
   c.optim.policy_lr = 1e-4  # paper: 1e-6 at 7B
@@ -106,7 +111,7 @@ def get_config() -> ConfigDict:
   c.eval.split = 'test'
   c.eval.objectives = (1, 2, 4, 8, 16)
   c.eval.tasks = 100  # per number of objectives
-  c.eval.max_tokens = 256  # tokens a turn may generate
+  c.eval.max_tokens = 320  # tokens a turn may generate
   c.eval.every = 5  # training iterations between evaluations; 0 for none
   c.eval.every_tasks = 64  # validation tasks of those evaluations
 

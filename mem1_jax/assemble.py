@@ -13,7 +13,7 @@ from mem1_jax.arrays import Params
 from mem1_jax.data import pipeline, sources
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.compose import Composer
-from mem1_jax.env.qa import QAConfig, QAEnvironment
+from mem1_jax.env.qa import PAPER_TURNS, QAConfig, QAEnvironment
 from mem1_jax.memory.positions import Gaps
 from mem1_jax.model import Policy, build_policy, named_config
 from mem1_jax.optim import OptimConfig
@@ -45,17 +45,28 @@ def make_agent(config: Any, tokenizer: Tokenizer):
 def make_environment(config: Any) -> QAEnvironment:
   """Question answering over the embedded atlas."""
   _check_source(config)
-  retriever = BM25Retriever(sources.atlas_documents(), k1=1.2, b=0.75, title_weight=2)
-  max_turns = config.env.max_turns or None
+  e = config.env
+  retriever = BM25Retriever(sources.atlas_documents(), k1=e.bm25_k1, b=e.bm25_b,
+                            title_weight=e.title_weight)
   return QAEnvironment(retriever, QAConfig(
-      top_k=config.env.top_k, max_passage_chars=config.env.max_passage_chars,
-      slack=None if max_turns else config.env.slack, max_turns=max_turns))
+      top_k=e.top_k, max_passage_chars=e.max_passage_chars,
+      slack=e.slack if e.turns == 'slack' else None, max_turns=_max_turns(e.turns)))
 
 
-def make_composer(config: Any, split: str, objectives: int | tuple[int, int], seed: int) -> Composer:
-  """Tasks of `objectives` questions (or a range) over one split."""
+def _max_turns(turns: str) -> int | tuple | None:
+  if turns in ('slack', 'paper'):
+    return PAPER_TURNS if turns == 'paper' else None
+  if not turns.isdigit():
+    raise ValueError(f'env.turns {turns!r} is unknown; choose slack, paper or a number.')
+  return int(turns)
+
+
+def make_composer(config: Any, split: str, objectives: int | tuple[int, ...]) -> Composer:
+  """Tasks of `objectives` questions (a number, or fewest and most) over one split."""
   _check_source(config)
-  return Composer(sources.load_atlas(split), objectives, seed, LABELS, f'atlas-{split}')
+  if not isinstance(objectives, int):
+    objectives = (min(objectives), max(objectives))
+  return Composer(sources.load_atlas(split), objectives, config.seed, LABELS, f'atlas-{split}')
 
 
 def make_feed(config: Any, composer: Composer, batch: int, start: int):

@@ -178,6 +178,17 @@ def _check_leaves(saved, wanted: dict, path: pathlib.Path) -> None:
                      'use the config that the checkpoint was made with')
 
 
+def check_resumed(workdir: str | pathlib.Path, is_resumed: bool) -> None:
+  """Guards a run folder that holds checkpoints.
+
+  Raises:
+    FileExistsError: the run was not asked to resume.
+  """
+  if not is_resumed:
+    raise FileExistsError(f'{workdir} holds checkpoints of an earlier run; continue it with '
+                          '--resume, or choose another --workdir')
+
+
 def save_params(path: str | pathlib.Path, params: Params, meta: dict, dtype: str) -> None:
   """Writes `path/model.safetensors` and `path/config.json`.
 

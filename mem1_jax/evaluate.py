@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mem1_jax import assemble
+from mem1_jax import assemble, progress
 from mem1_jax.arrays import Params
 from mem1_jax.env.rewards import score_answer
 from mem1_jax.rollout.collect import Collector, Job, RolloutStats
@@ -83,7 +83,7 @@ class Evaluator:
           on_done: Callable[[Trajectory], None] = lambda _: None,
           ) -> tuple[list[Trajectory], RolloutStats]:
     """Episodes of tasks 0…num_tasks-1 of `objectives` questions each."""
-    composer = assemble.make_composer(self._config, split, objectives, self._config.seed)
+    composer = assemble.make_composer(self._config, split, objectives)
     jobs = [Job(composer.task(i), i) for i in range(num_tasks)]
     options = sampling(self._config.rollout.temperature, is_greedy=True,
                        max_tokens=self._config.eval.max_tokens)
@@ -121,3 +121,33 @@ def write_records(path: pathlib.Path, trajectories: Sequence[Trajectory], tokeni
   with path.open('w') as file:
     for trajectory in trajectories:
       print(json.dumps(record(trajectory, tokenizer)), file=file)
+
+
+def run(config: Any, workdir: pathlib.Path, name: str = '') -> dict[str, dict[str, float]]:
+  """Evaluates `config.agent` with `config.init` on every number of `eval.objectives`.
+
+  Each cell is written to `workdir/NAME-N.json` with its trajectories beside it;
+  one that is there is not computed again.
+
+  Returns:
+    {str(objectives): cell}, the fields of report/summary.py.
+  """
+  workdir.mkdir(parents=True, exist_ok=True)
+  name = name or config.agent
+  files = {str(n): workdir / f'{name}-{n}.json' for n in config.eval.objectives}
+  missing = {n: path for n, path in files.items() if not path.exists()}
+  if missing:
+    tokenizer = assemble.make_tokenizer(config)
+    policy = assemble.make_policy(config, tokenizer)
+    params = assemble.initial_params(config, policy)
+    engine = assemble.make_engine(config, policy, tokenizer, config.agent == 'full_context')
+    evaluator = Evaluator(config, engine, tokenizer, assemble.make_environment(config))
+    with progress.bar(name, len(missing) * config.eval.tasks) as bar:
+      for n, path in missing.items():
+        trajectories, stats = evaluator.run(
+            params, int(n), config.eval.split, config.eval.tasks,
+            lambda _: bar.advance(1, f'{n} objectives'))  # pylint: disable=cell-var-from-loop
+        write_records(path.with_suffix('.jsonl'), trajectories, tokenizer)
+        cell = aggregate(trajectories) | {'overflow': stats.num_overflow}
+        path.write_text(json.dumps(cell, indent=2) + '\n')
+  return {n: json.loads(path.read_text()) for n, path in files.items()}

@@ -72,7 +72,7 @@ def train(config: ConfigDict, args: argparse.Namespace):
 def sft(config: ConfigDict, args: argparse.Namespace):
   """Supervised training."""
   from mem1_jax import sft as supervised
-  supervised.run(config, pathlib.Path(args.workdir))
+  supervised.run(config, pathlib.Path(args.workdir), args.resume)
 
 
 def evaluate(config: ConfigDict, args: argparse.Namespace):
@@ -91,8 +91,7 @@ def tasks(config: ConfigDict, args: argparse.Namespace):
   """Prints composed tasks with their answers."""
   from mem1_jax import assemble
   from mem1_jax.text.prompts import task_prompt
-  composer = assemble.make_composer(config, config.data.split, tuple(config.data.objectives),
-                                    config.seed)
+  composer = assemble.make_composer(config, config.data.split, config.data.objectives)
   for index in range(args.start, args.start + args.n):
     task = composer.task(index)
     if args.json:
@@ -144,7 +143,8 @@ def _parser() -> argparse.ArgumentParser:
   command.add_argument('--resume', action='store_true', help='continue from the last checkpoint')
   command.add_argument('--profile', type=int, default=0, metavar='ITERATION',
                        help='trace that iteration (≥ 1) for TensorBoard and Perfetto; 0 for none')
-  add(sft, 'Supervised training: drills or the scripted expert.', 'runs/sft')
+  command = add(sft, 'Supervised training: drills or the scripted expert.', 'runs/sft')
+  command.add_argument('--resume', action='store_true', help='continue from the last checkpoint')
   add(evaluate, 'Greedy evaluation of --config.init on eval.objectives.', 'runs/evaluate')
   command = add(quickstart, 'PPO, evaluation of three agents, report.', 'runs/quickstart')
   command.add_argument('--resume', action='store_true', help='continue where it was stopped')

@@ -5,25 +5,27 @@
 Both kinds of examples are packed by the same layout that PPO trains on.
 """
 
-import json
+import dataclasses
+import itertools
 import pathlib
 import queue
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from mem1_jax import assemble, checkpoint, optim
+from mem1_jax import assemble, checkpoint, optim, progress
 from mem1_jax.agents.expert import ExpertError, play
 from mem1_jax.data import sources
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.drills import DrillMaker
 from mem1_jax.memory import layout
 from mem1_jax.memory.positions import Gaps, stretch_prompt
+from mem1_jax.metrics import MetricsWriter, describe_run
 from mem1_jax.ops.logprobs import token_logprobs
 from mem1_jax.text.tokenizer import Tokenizer
 
@@ -47,7 +49,7 @@ def text_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.nd
 def expert_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.ndarray]]:
   """Endless laid out episodes of the scripted expert on the training split."""
   agent, environment = assemble.make_agent(config, tokenizer), assemble.make_environment(config)
-  composer = assemble.make_composer(config, config.data.split, config.data.objectives, config.seed)
+  composer = assemble.make_composer(config, config.data.split, config.data.objectives)
   for batch in assemble.make_feed(config, composer, 16, 0):
     for index, task in zip(batch.indices.tolist(), batch.tasks):
       rng = np.random.default_rng([config.seed, index])
@@ -92,7 +94,7 @@ def prefetched(iterator: Iterator[Any], depth: int = 4) -> Iterator[Any]:
 
 
 def make_step(policy: Any, optimizer: Any, num_valid: int):
-  """(params, opt_state, episodes) → (params, opt_state, metrics); both states are donated."""
+  """The jitted `step((params, opt_state), episodes) -> (state, metrics)`; donates the state."""
 
   def loss_fn(params, episodes):
     tags = episodes.tags
@@ -102,40 +104,54 @@ def make_step(policy: Any, optimizer: Any, num_valid: int):
     count = jnp.maximum(tags.is_generated.sum(), 1)
     return -(logprob_BS * tags.is_generated).sum() / count, jnp.exp(logprob_BS)
 
-  def step(params, opt_state, episodes):
+  def step(state, episodes):
+    params, opt_state = state
     (loss, prob_BS), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, episodes)
     updates, opt_state = optimizer.update(grads, opt_state, params)
-    params = jax.tree.map(jnp.add, params, updates)
+    state = optax.apply_updates(params, updates), opt_state
     is_counted_BS = episodes.tags.is_generated
     # Sampled at T=1, this is the share of tokens that come out as in the example.
-    accuracy = (prob_BS * is_counted_BS).sum() / jnp.maximum(is_counted_BS.sum(), 1)
-    return params, opt_state, {'loss': loss, 'probability': accuracy,
-                               'tokens': (episodes.tags.key_end > 0).sum()}
+    probability = (prob_BS * is_counted_BS).sum() / jnp.maximum(is_counted_BS.sum(), 1)
+    return state, {'loss': loss, 'probability': probability,
+                   'tokens': (episodes.tags.key_end > 0).sum()}
 
-  return jax.jit(step, donate_argnums=(0, 1))
+  return jax.jit(step, donate_argnums=0)
 
 
-def run(config: Any, workdir: pathlib.Path) -> pathlib.Path:
-  """Trains; returns the folder of the parameters."""
-  workdir.mkdir(parents=True, exist_ok=True)
+def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib.Path:
+  """Trains for `sft.steps`; returns the folder of the parameters, `workdir/params`.
+
+  The examples are a pure function of the seed, so a resumed run makes them again
+  up to where it stopped and goes on bit for bit.
+
+  Raises:
+    FileExistsError: when the folder has checkpoints and the run is not a resumed one.
+  """
   tokenizer = assemble.make_tokenizer(config)
   policy = assemble.make_policy(config, tokenizer)
-  params = assemble.initial_params(config, policy)
   optim_config = assemble.make_optim_config(config, config.sft.steps)
   optimizer = optim.adamw(optim_config, optim_config.policy_lr)
-  opt_state = optimizer.init(params)
+  params = assemble.initial_params(config, policy)
+  state, begun = (params, optimizer.init(params)), 0
+  checkpoints = checkpoint.Checkpointer(workdir / 'checkpoints', config.checkpoint.keep)
+  if checkpoints.steps():
+    checkpoint.check_resumed(workdir, is_resumed)
+    state, meta = checkpoints.restore_latest(state)
+    begun = meta['step']
+  describe_run(workdir, str(config), config.seed, files={'params/': 'the trained parameters'})
   step = make_step(policy, optimizer, tokenizer.vocab_size)
-  begun, log = time.monotonic(), open(workdir / 'metrics.jsonl', 'w')
-  num_tokens = 0
-  for i, episodes in zip(range(config.sft.steps), prefetched(rows(config, tokenizer))):
-    params, opt_state, metrics = step(params, opt_state, episodes)
-    num_tokens += int((episodes.tags.key_end > 0).sum())
-    if i % config.sft.log_every == 0:
-      seconds = time.monotonic() - begun
-      line = {'step': i, **{k: float(v) for k, v in metrics.items()}, 'seconds': seconds,
-              'tokens_per_s': num_tokens / seconds}
-      print(json.dumps(line), file=log, flush=True)
-      print({k: round(v, 4) for k, v in line.items()}, flush=True)
-    if i % 500 == 499 or i + 1 == config.sft.steps:
-      checkpoint.save_params(workdir / 'params', params, {'steps': i + 1}, 'float32')
+  examples = itertools.islice(rows(config, tokenizer), begun, None)
+  writer = MetricsWriter(workdir, config.log.tensorboard, resume_step=begun)
+  with progress.bar(f'SFT {config.sft.data}', config.sft.steps - begun) as bar:
+    for i, episodes in zip(range(begun + 1, config.sft.steps + 1), prefetched(examples)):
+      state, metrics = step(state, episodes)
+      if i % config.sft.log_every == 0 or i == config.sft.steps:
+        writer.write(i, metrics)
+      bar.advance(1, f'loss {float(metrics["loss"]):.3f}')
+      if i % config.sft.checkpoint_every == 0 or i == config.sft.steps:
+        checkpoints.save(i, state, {'step': i})
+  writer.close()
+  meta = {'agent': config.agent, 'data': config.sft.data, 'steps': config.sft.steps,
+          'model': dataclasses.asdict(policy.config), 'seed': config.seed}
+  checkpoint.save_params(workdir / 'params', state[0], meta, config.sft.save_dtype)
   return workdir / 'params'

@@ -7,6 +7,7 @@ resumed run continues bit for bit, since all randomness is folded by
 (seed, iteration, task, sample, turn, position) and the feed's state is one number.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 import time
@@ -15,19 +16,24 @@ from typing import Any
 import jax
 import numpy as np
 
-from mem1_jax import assemble, optim
+from mem1_jax import assemble, optim, progress
 from mem1_jax.arrays import Params, TrainState
-from mem1_jax.checkpoint import Checkpointer
+from mem1_jax.checkpoint import Checkpointer, check_resumed
 from mem1_jax.evaluate import Evaluator, aggregate, write_records
 from mem1_jax.memory import layout
-from mem1_jax.metrics import CompileCounter, MetricsWriter
+from mem1_jax.metrics import CompileCounter, MetricsWriter, describe_run
 from mem1_jax.model import build_critic
-from mem1_jax.progress import Progress
 from mem1_jax.rl.config import PPOConfig
 from mem1_jax.rl.learner import Networks, check_skipped, init_state, make_score, make_update
 from mem1_jax.rollout.collect import Collector, Job, RolloutStats
 from mem1_jax.rollout.sampling import sampling
 from mem1_jax.types import Trajectory
+
+_BEST = 'eval_em'  # the best checkpoint has the highest
+_FILES = {'checkpoints/': 'the newest and the best state; --resume continues',
+          'samples/': 'validation trajectories; `main inspect FILE`',
+          'profile/': 'a trace, if --profile asked for one'}
+_MAY_COMPILE = ()
 
 
 def ppo_config(config: Any, num_valid: int) -> PPOConfig:
@@ -56,7 +62,6 @@ class Trainer:
   state: TrainState
   iteration: int = 0
   next_index: int = 0
-  compiles: CompileCounter = dataclasses.field(default_factory=CompileCounter)
 
 
 def build(config: Any) -> Trainer:
@@ -82,19 +87,19 @@ def build(config: Any) -> Trainer:
   return Trainer(
       config, tokenizer,
       Collector(engine, agent, environment.start, tokenizer.token_bytes, config.seed,
-                has_gaps=True),
+                has_gaps=True, row_length=config.rows.length),
       Evaluator(config, engine, tokenizer, environment),
       make_score(networks, ppo), make_update(networks, optimizers.policy, optimizers.value, ppo),
       ppo, reference, state)
 
 
-def rollout(trainer: Trainer, batch: Any, on_done) -> tuple[list[Trajectory], RolloutStats]:
+def rollout(trainer: Trainer, batch: Any) -> tuple[list[Trajectory], RolloutStats]:
   """`ppo.samples` episodes of each task of the batch, sampled at the run's temperature."""
   config = trainer.config
   jobs = [Job(task, int(index), sample) for index, task in zip(batch.indices, batch.tasks)
           for sample in range(config.ppo.samples)]
   options = sampling(config.rollout.temperature, max_tokens=config.rollout.max_tokens)
-  return trainer.collector.run(trainer.state.policy, jobs, options, trainer.iteration, on_done)
+  return trainer.collector.run(trainer.state.policy, jobs, options, trainer.iteration)
 
 
 def learn(trainer: Trainer, trajectories: list[Trajectory]) -> dict[str, float]:
@@ -141,50 +146,89 @@ def evaluate(trainer: Trainer, workdir: pathlib.Path) -> dict[str, float]:
   return {f'eval_{name}': means[name] for name in ('em', 'f1', 'answered', 'turns', 'peak_tokens')}
 
 
-def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> Trainer:
+def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False, profile: int = 0) -> Trainer:
   """Trains for `ppo.iterations`; the run folder has the rest. Returns the trained state.
 
+  Args:
+    config: configs/base.py.
+    workdir: the run folder.
+    is_resumed: continue from the newest checkpoint, if there is one.
+    profile: iteration to trace, counted from 1; 0 for none.
+
   Raises:
-    FileExistsError: when the folder has checkpoints and the run is not a resumed one.
+    FileExistsError: the folder has checkpoints and the run is not a resumed one.
+    RuntimeError: a device program was compiled after the first iteration.
+    FloatingPointError: too many updates in a row were not finite.
   """
   trainer = build(config)
-  checkpoints = Checkpointer(workdir / 'checkpoints', config.checkpoint.keep, 'eval_em')
-  if checkpoints.steps() and not is_resumed:
-    raise FileExistsError(f'{workdir} holds checkpoints of an earlier run; continue it with '
-                          '--resume, or choose another --workdir.')
+  checkpoints = Checkpointer(workdir / 'checkpoints', config.checkpoint.keep, _BEST)
   if checkpoints.steps():
+    check_resumed(workdir, is_resumed)
     restore(trainer, checkpoints)
-  p = config.ppo
-  composer = assemble.make_composer(config, config.data.split, tuple(config.data.objectives),
-                                    config.seed)
-  feed = assemble.make_feed(config, composer, p.tasks, trainer.next_index)
-  with MetricsWriter(workdir, tensorboard=config.log.tensorboard, wandb=config.log.wandb or None,
-                     ) as writer, Progress('PPO', p.iterations, trainer.iteration) as progress:
-    while trainer.iteration < p.iterations:
-      begun = time.monotonic()
-      batch = next(feed)
-      trajectories, stats = rollout(trainer, batch, lambda _: None)
-      metrics = rollout_metrics(trajectories, stats)
-      metrics |= learn(trainer, trajectories)
-      trainer.iteration += 1
-      trainer.next_index = batch.next_index
-      is_last = trainer.iteration == p.iterations
+  describe_run(workdir, str(config), config.seed, files=_FILES)
+  composer = assemble.make_composer(config, config.data.split, config.data.objectives)
+  feed = assemble.make_feed(config, composer, config.ppo.tasks, trainer.next_index)
+  writer = MetricsWriter(
+      workdir, config.log.tensorboard,
+      {'project': config.log.wandb} if config.log.wandb else None, trainer.iteration)
+  compiles, total, first = CompileCounter(), config.ppo.iterations, trainer.iteration
+  with progress.bar('PPO', total - first) as bar:
+    while trainer.iteration < total:
+      with profiled(workdir, trainer.iteration + 1 == profile):
+        metrics = iterate(trainer, next(feed))
+      is_last = trainer.iteration == total
       if config.eval.every and (trainer.iteration % config.eval.every == 0 or is_last):
         metrics |= evaluate(trainer, workdir)
-      metrics['seconds'] = time.monotonic() - begun
-      metrics['recompiles'] = trainer.compiles.count
+      if trainer.iteration == first + 1:
+        compiles.reset()  # everything has run once: nothing may be compiled from here on
+      metrics['recompiles'] = compiles.count
       writer.write(trainer.iteration, metrics)
-      progress.advance(reward=metrics['reward'], em=metrics['rollout_em'], kl=metrics['kl'])
+      compiles.assert_none(_MAY_COMPILE)
       if trainer.iteration % config.checkpoint.every == 0 or is_last:
         save(trainer, checkpoints, metrics)
+      bar.advance(1, f'reward {metrics["reward"]:.2f} · kl {metrics["kl"]:.4f}')
+  writer.close()
+  checkpoints.close()
   return trainer
+
+
+def iterate(trainer: Trainer, batch: Any) -> dict[str, float]:
+  """One iteration: rollout, update, metrics."""
+  begun = time.monotonic()
+  trajectories, stats = rollout(trainer, batch)
+  metrics = rollout_metrics(trajectories, stats) | learn(trainer, trajectories)
+  trainer.iteration += 1
+  trainer.next_index = batch.next_index
+  return metrics | {'seconds': time.monotonic() - begun}
+
+
+@contextlib.contextmanager
+def profiled(workdir: pathlib.Path, is_on: bool):
+  """A trace under `profile/` for TensorBoard or Perfetto."""
+  if not is_on:
+    yield
+    return
+  with jax.profiler.trace(str(workdir / 'profile')):
+    yield
 
 
 def save(trainer: Trainer, checkpoints: Checkpointer, metrics: dict[str, float]):
   """Everything that changes, and where the feed is."""
   meta = {'iteration': trainer.iteration, 'next_index': trainer.next_index,
           'seed': trainer.config.seed}
-  checkpoints.save(trainer.iteration, trainer.state, meta, metrics)
+  checkpoints.save(trainer.iteration, trainer.state, meta,
+                   {_BEST: metrics[_BEST]} if _BEST in metrics else None)
+
+
+def best_policy(trainer: Trainer, workdir: pathlib.Path) -> Params:
+  """The policy with the best validation score, or the last one if none was evaluated."""
+  checkpoints = Checkpointer(workdir / 'checkpoints', trainer.config.checkpoint.keep, _BEST)
+  try:
+    state, _ = checkpoints.restore_best(trainer.state)
+  except FileNotFoundError:
+    state = trainer.state
+  checkpoints.close()
+  return state.policy
 
 
 def restore(trainer: Trainer, checkpoints: Checkpointer):

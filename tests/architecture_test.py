@@ -41,6 +41,7 @@ ARROWS = {
     # Puts the parts together for the commands below it.
     'assemble': ANYTHING,
     'train': ANYTHING, 'sft': ANYTHING, 'evaluate': ANYTHING, 'sweep': ANYTHING,
+    'quickstart': ANYTHING, 'chat': ANYTHING,
     'main': ANYTHING,
 }  # fmt: skip
 

@@ -14,12 +14,11 @@ writes what is new. The last turn answers: `<answer> Oslo; 51; …</answer>`.
 """
 
 import dataclasses
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from mem1_jax.agents.agent import Agent
-from mem1_jax.env.qa import QAEpisode
 from mem1_jax.memory.segments import parse_turn
 from mem1_jax.text.tokenizer import Tokenizer
 from mem1_jax.types import Segment, Stop, Task, Trajectory, TurnRecord
@@ -83,9 +82,16 @@ class _Progress:
             f'<search> {entity}</search>')
 
 
-def play(task: Task, agent: Agent, episode: QAEpisode, tokenizer: Tokenizer,
+def play(task: Task, agent: Agent, episode: Any, tokenizer: Tokenizer,
          rng: np.random.Generator | None) -> Trajectory:
-  """The expert's episode of one task, in the agent's format and ids.
+  """The expert's trajectory of one task, in the agent's format and ids.
+
+  Args:
+    task: with chains, such as the atlas has.
+    agent: whose view and format.
+    episode: a fresh one of the task (env/environment.py).
+    tokenizer: the agent's.
+    rng: of position gaps; None for none.
 
   Raises:
     ExpertError: when the environment does not let the chain be followed.
@@ -108,14 +114,3 @@ def play(task: Task, agent: Agent, episode: QAEpisode, tokenizer: Tokenizer,
                         episode.searches)
     information = observation.text
     progress.read(information)
-
-
-def demonstrations(tasks, agent: Agent, begin_episode: Callable[[Task], QAEpisode],
-                   tokenizer: Tokenizer, seed: int):
-  """Yields (index, trajectory) of the expert over `tasks` (index, task); None where it failed."""
-  for index, task in tasks:
-    try:
-      yield index, play(task, agent, begin_episode(task), tokenizer,
-                        np.random.default_rng([seed, index]))
-    except ExpertError:
-      yield index, None

@@ -3,11 +3,10 @@
 from typing import Any
 
 from flax import linen as nn
-import jax
 
-from mem1_jax.arrays import Array, pytree
-from mem1_jax.model import cache as cache_lib
+from mem1_jax.arrays import Array, KVCache, pytree
 from mem1_jax.model import layers
+from mem1_jax.model.cache import attend
 from mem1_jax.model.config import ModelConfig
 from mem1_jax.ops.attention import attention
 
@@ -28,11 +27,14 @@ class Cached:
 
   cos: Array  # [B, T, 1, H/2]
   sin: Array  # [B, T, 1, H/2]
-  length: Array  # [B] int32, tokens in the cache before these
+  cache: KVCache  # as it was before these tokens
 
 
 class Attention(nn.Module):
-  """Queries, keys and values of x, attention, output projection."""
+  """Queries, keys and values of x, attention, output projection.
+
+  Returns the output, and the new tokens' keys and values [B, T, K, H] where they extend a cache.
+  """
 
   config: ModelConfig
   implementation: str
@@ -40,7 +42,7 @@ class Attention(nn.Module):
   @nn.compact
   def __call__(
       self, x_BSD: Array, layer: Array, inputs: Packed | Cached,
-      cache: tuple[Array, Array] | None) -> tuple[Array, tuple[Array, Array] | None]:
+  ) -> tuple[Array, tuple[Array, Array] | None]:
     config = self.config
     D, N, K, H = config.dim, config.num_heads, config.num_kv_heads, config.head_dim
 
@@ -56,16 +58,12 @@ class Attention(nn.Module):
       k_BSKH = layers.RMSNorm(config, name='k_norm')(k_BSKH)
     q_BSNH = layers.rotate(q_BSNH, inputs.cos, inputs.sin)
     k_BSKH = layers.rotate(k_BSKH, inputs.cos, inputs.sin)
-    if cache is None:
+    if isinstance(inputs, Packed):
       out_BSNH = attention(
           q_BSNH, k_BSKH, v_BSKH, inputs.key_end, implementation=self.implementation,
           plan=inputs.plan)
     else:
-      with jax.named_scope('cached_attention'):
-        cache = tuple(
-            cache_lib.write(old, layer, inputs.length, new)
-            for old, new in zip(cache, (k_BSKH, v_BSKH)))
-        out_BSNH = cache_lib.attend(q_BSNH, *cache, layer, inputs.length)
+      out_BSNH = attend(q_BSNH, k_BSKH, v_BSKH, inputs.cache, layer)
     out_BSD = layers.Linear(
         config, 'bsnh,nhd->bsd', (N, H, D), ('heads', 'head', 'embed'), name='o')(out_BSNH)
-    return out_BSD, cache
+    return out_BSD, (k_BSKH, v_BSKH) if isinstance(inputs, Cached) else None

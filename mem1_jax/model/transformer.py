@@ -33,15 +33,14 @@ class Block(nn.Module):
   implementation: str
 
   @nn.compact
-  def __call__(self, carry, layer: Array, inputs: Packed | Cached):
-    x_BSD, cache = carry
+  def __call__(self, x_BSD: Array, layer: Array, inputs: Packed | Cached):
     normed_BSD = layers.RMSNorm(self.config, name='attention_norm')(x_BSD)
-    out_BSD, cache = Attention(self.config, self.implementation, name='attention')(
-        normed_BSD, layer, inputs, cache)
+    out_BSD, new_kv = Attention(self.config, self.implementation, name='attention')(
+        normed_BSD, layer, inputs)
     x_BSD = x_BSD + out_BSD
     normed_BSD = layers.RMSNorm(self.config, name='mlp_norm')(x_BSD)
     x_BSD = x_BSD + layers.SwiGLU(self.config, name='mlp')(normed_BSD)
-    return (nn.with_logical_constraint(x_BSD, _HIDDEN_AXES), cache), None
+    return nn.with_logical_constraint(x_BSD, _HIDDEN_AXES), new_kv
 
 
 class Embed(nn.Module):
@@ -61,7 +60,10 @@ class Embed(nn.Module):
 
 
 class Transformer(nn.Module):
-  """Token ids to hidden states after the final norm; the unembedding is the caller's."""
+  """Token ids to hidden states after the final norm; the unembedding is the caller's.
+
+  Also returns keys and values of the tokens, [L, B, T, K, H] each, where they extend a cache.
+  """
 
   config: ModelConfig
   implementation: str
@@ -69,21 +71,21 @@ class Transformer(nn.Module):
   @nn.compact
   def __call__(
       self, tokens_BS: Array, inputs: Packed | Cached,
-      cache: tuple[Array, Array] | None) -> tuple[Array, tuple[Array, Array] | None]:
+  ) -> tuple[Array, tuple[Array, Array] | None]:
     config = self.config
     x_BSD = Embed(config, name='embed')(tokens_BS)
     scan = nn.scan(
         _remat(Block, config.remat), variable_axes={'params': 0}, split_rngs={'params': True},
         in_axes=(0, nn.broadcast), length=config.num_layers, unroll=config.scan_unroll,
         metadata_params={nn.PARTITION_NAME: 'layers'})
-    (x_BSD, cache), _ = scan(config, self.implementation, name='layers')(
-        (x_BSD, cache), jnp.arange(config.num_layers, dtype=jnp.int32), inputs)
+    x_BSD, new_kv = scan(config, self.implementation, name='layers')(
+        x_BSD, jnp.arange(config.num_layers, dtype=jnp.int32), inputs)
     if not config.tie_embeddings:
       self.param(  # declared here, read through Policy.head
           'head', nn.with_logical_partitioning(
               nn.initializers.normal(config.init_std), ('embed', 'vocab')),
           (config.dim, config.vocab_size), jnp.dtype(config.param_dtype))
-    return layers.RMSNorm(config, name='final_norm')(x_BSD), cache
+    return layers.RMSNorm(config, name='final_norm')(x_BSD), new_kv
 
 
 def _remat(block: type[nn.Module], remat: str) -> type[nn.Module]:
@@ -149,9 +151,9 @@ def build_policy(config: ModelConfig, implementation: str = 'auto') -> Policy:
 
   def extend(params, tokens_BT, position_BT, num_tokens_B, cache):
     cos, sin = layers.rotary_angles(position_BT, config)
-    hidden_BTD, (k, v) = model.apply(
-        {'params': params}, tokens_BT, Cached(cos, sin, cache.length), (cache.k, cache.v))
-    return hidden_BTD, KVCache(k, v, cache.length + num_tokens_B.astype(jnp.int32))
+    hidden_BTD, (k_LBTKH, v_LBTKH) = model.apply(
+        {'params': params}, tokens_BT, Cached(cos, sin, cache))
+    return hidden_BTD, cache_lib.write(cache, k_LBTKH, v_LBTKH, num_tokens_B)
 
   def head(params):
     return params['embed']['embedding'].T if config.tie_embeddings else params['head']
@@ -199,9 +201,8 @@ def _init(model, key):
   index_11 = jnp.zeros((1, 1), jnp.int32)
   cos, sin = layers.rotary_angles(index_11, config)
   key_end_11 = index_11 + 1
-  return model.init(
-      key, index_11, Packed(cos, sin, key_end_11, make_plan(key_end_11, model.implementation)),
-      None)['params']
+  plan = make_plan(key_end_11, model.implementation)
+  return model.init(key, index_11, Packed(cos, sin, key_end_11, plan))['params']
 
 
 def _build_apply(model):
@@ -210,5 +211,5 @@ def _build_apply(model):
     # Listed once here, not once per layer.
     plan = make_plan(key_end_BS, model.implementation)
     inputs = Packed(cos, sin, key_end_BS, plan)
-    return model.apply({'params': params}, tokens_BS, inputs, None)[0]
+    return model.apply({'params': params}, tokens_BS, inputs)[0]
   return apply

@@ -57,7 +57,7 @@ class RolloutStats:
   num_generated: int = 0
   num_malformed: int = 0
   num_cut: int = 0  # information tokens that did not fit a context
-  num_overflow: int = 0  # episodes ended because their context outgrew the cache
+  num_overflow: int = 0  # episodes ended because they outgrew the cache or a row
   num_length_stops: int = 0  # turns that ran out of their token budget
   seconds: float = 0.0
 
@@ -72,13 +72,17 @@ class Collector:
     token_bytes: bytes of each vocabulary id.
     seed: of sampling and of position gaps.
     has_gaps: draw the agent's position gaps (training), or none (evaluation).
+    row_length: longest episode, tokens of its packed row; None for any. One that
+      might outgrow it is ended before, with the reward it has, and counted.
   """
 
   def __init__(self, engine: Engine, agent: Agent, begin_episode: Callable[[Task], QAEpisode],
-               token_bytes: Sequence[bytes], seed: int, has_gaps: bool):
+               token_bytes: Sequence[bytes], seed: int, has_gaps: bool,
+               row_length: int | None = None):
     self._engine, self._agent = engine, agent
     self._begin_episode, self._token_bytes = begin_episode, token_bytes
-    self._seed, self._has_gaps = seed, has_gaps
+    self._seed, self._has_gaps, self._row_length = seed, has_gaps, row_length
+    self._max_tokens = engine.config.turn_capacity  # of the run under way
     self._keys = jax.jit(slot_keys)
 
   def run(self, params: Params, jobs: Iterable[Job], options: Sampling, iteration: int = 0,
@@ -93,6 +97,7 @@ class Collector:
     slots: list[_Slot | None] = [None] * self._engine.config.num_slots
     done: dict[int, Trajectory] = {}
     stats, begun = RolloutStats(), time.monotonic()
+    self._max_tokens = min(int(options.max_tokens), self._engine.config.turn_capacity)
     cache = self._engine.init_cache()
     while waiting or any(slots):
       cache = self._refill(params, cache, slots, waiting, iteration)
@@ -168,15 +173,24 @@ class Collector:
 
   def _next_context(self, slot: _Slot, observation, stats: RolloutStats):
     """Sets the slot's next context; None ends its episode."""
-    slot.context, config = None, self._engine.config
+    slot.context = None
     if observation.is_done:
       return
     context, keep = self._agent.context(slot.prompt, slot.turns, observation.text, slot.rng)
-    if keep + len(context.segment) + config.turn_capacity > config.cache_capacity:
+    if self._outgrows(slot, context, keep):
       stats.num_overflow += 1
       return
     stats.num_cut += context.num_cut
     slot.context, slot.keep = context, keep
+
+  def _outgrows(self, slot: _Slot, context: Context, keep: int) -> bool:
+    """Whether one more turn might not fit the cache, or the row it is trained on."""
+    config = self._engine.config
+    new = len(context.segment) + self._max_tokens
+    if keep + new > config.cache_capacity:
+      return True
+    before = sum(len(turn.context.segment) + len(turn.written) for turn in slot.turns)
+    return self._row_length is not None and len(slot.prompt) + before + new > self._row_length
 
   def _finish(self, slot: _Slot) -> Trajectory:
     return Trajectory(slot.job.task, slot.prompt, tuple(slot.turns), self._agent.is_append_only,

@@ -9,7 +9,7 @@ import pytest
 from mem1_jax.rl.config import PPOConfig
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import toy  # noqa: E402  (tests are not a package)
+import token_task as toy  # noqa: E402  (tests are not a package)
 
 
 @pytest.mark.parametrize('changes, message', [

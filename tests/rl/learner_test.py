@@ -16,7 +16,7 @@ from mem1_jax.ops import logprobs
 from mem1_jax.rl import advantages, learner, losses
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import toy  # noqa: E402  (tests are not a package)
+import token_task as toy  # noqa: E402  (tests are not a package)
 
 KEY = jax.random.key(7)
 ROWS = 8
@@ -138,7 +138,7 @@ def test_one_update_is_one_step_on_the_plain_loss():
     kl = 0.3 * (jnp.exp(d) - 1 - d)
     return jnp.where(mask, -surrogate + error - 0.01 * entropy + kl, 0.0).sum() / mask.sum()
 
-  policy_grad, value_grad = jax.grad(plain_loss, (0, 1))(state.policy, state.value)
+  policy_grad, value_grad = jax.jit(jax.grad(plain_loss, (0, 1)))(state.policy, state.value)
   want = jax.tree.map(lambda x, g: x - 0.1 * g, (state.policy, state.value),
                       (policy_grad, value_grad))
   update = learner.make_update(toy.NETWORKS, optimizer, optimizer, config)
