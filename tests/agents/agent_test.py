@@ -1,6 +1,4 @@
-"""What every agent promises: the cache it leaves behind is what its rule says, at true positions."""
-
-import itertools
+"""What every agent promises: the cache holds what its rule says, at rising positions."""
 
 import numpy as np
 import pytest
@@ -35,7 +33,8 @@ def play(agent, rng):
   return expert.play(TASK, agent, qa.QAEpisode(TASK, Shelf(), CONFIG), TOKENIZER, rng)
 
 
-@pytest.mark.parametrize('make, gap', list(itertools.product((Mem1Agent, FullContextAgent), (0, 30))))
+@pytest.mark.parametrize('make', [Mem1Agent, FullContextAgent])
+@pytest.mark.parametrize('gap', [0, 30])
 def test_the_cache_holds_what_the_agent_sees(make, gap):
   agent = make(TOKENIZER, 300, 'atlas', Gaps(gap, gap, 1.0))
   trajectory = play(agent, np.random.default_rng(1) if gap else None)

@@ -111,15 +111,12 @@ def test_a_chain_that_cannot_be_followed(environment):
     expert.play(unknown, agent, environment.start(unknown), TOKENIZER, None)
 
 
-def test_demonstrations_are_a_function_of_seed_and_index(environment):
+def test_gaps_are_drawn_from_the_generator(environment):
   agent = Mem1Agent(TOKENIZER, 300, 'atlas', Gaps(50, 50, 1.0))
-  tasks = [(3, task()), (5, task())]
-  run = lambda tasks: list(expert.demonstrations(tasks, agent, environment.start, TOKENIZER, 1))
-  both, alone = run(tasks), run(tasks[1:])
-  assert [index for index, _ in both] == [3, 5]
-  assert both[1] == alone[0]
-  assert both[0][1].prompt.positions != both[1][1].prompt.positions
-  lost = QAEnvironment(Nothing(), CONFIG)
-  assert list(expert.demonstrations(tasks, agent, lost.start, TOKENIZER, 1)) == [
-      (3, None), (5, None)]
-  assert np.isfinite(both[0][1].reward)
+
+  def positions(seed):
+    rng = np.random.default_rng(seed)
+    played = expert.play(task(), agent, environment.start(task()), TOKENIZER, rng)
+    return [played.prompt.positions, *(turn.context.segment.positions for turn in played.turns)]
+
+  assert positions(1) == positions(1) != positions(2)
