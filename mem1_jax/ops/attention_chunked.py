@@ -44,7 +44,7 @@ def build_plan(key_end_BS: Array, block: int = BLOCK) -> Plan:
   # Static: the causal half of all pairs. 64 blocks give 2080 of them.
   query_P, key_P = np.tril_indices(num_blocks)
   key_end_BIc = _pad(key_end_BS, num_blocks * block).reshape(B, num_blocks, block)
-  is_active_BP = key_end_BIc.max(-1)[:, key_P] > jnp.asarray(query_P * block)
+  is_active_BP = key_end_BIc.max(-1)[:, key_P] > jnp.asarray(query_P * block)[None]
   # A stable sort moves the active pairs to the front and keeps their order.
   order_BP = jnp.argsort(~is_active_BP, axis=-1, stable=True)
   return Plan(

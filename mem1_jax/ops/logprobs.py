@@ -31,8 +31,8 @@ def sampling_logits(
   dtype = jnp.promote_types(jnp.float32, hidden.dtype)
   logits = jnp.einsum(
       '...d,dv->...v', hidden, head_DV.astype(hidden.dtype), preferred_element_type=dtype)
-  is_valid_V = jnp.arange(head_DV.shape[1]) < num_valid
-  return jnp.where(is_valid_V, logits / temperature, _MASKED)
+  is_valid = jnp.broadcast_to(jnp.arange(head_DV.shape[1]) < num_valid, logits.shape)
+  return jnp.where(is_valid, logits / temperature, _MASKED)
 
 
 def token_logprobs(
