@@ -5,6 +5,7 @@ become agents; a model trained from nothing has not. These drills give it that,
 over the training split's documents and questions, without any tag, environment
 or episode. What is predicted follows `prompt`; both are plain text.
 
+    echo       [kf] Oslo[zb][xa] Iron         → the same again
     list       [kf] Oslo; [zb] 51;            → [kf] Oslo; [zb] 51;
     append     [kf] Oslo; + [zb] 51           → [kf] Oslo; [zb] 51;
     values     [kf] Oslo; [zb] 51;            → Oslo; 51
@@ -99,6 +100,18 @@ def _copy(maker: DrillMaker, rng) -> Drill:
   return Drill('list', maker.written(rng, entries), _list(entries) + '\n')
 
 
+def _echo(maker: DrillMaker, rng) -> Drill:
+  """Labels and names in no order at all: only copying predicts them."""
+  parts = []
+  for _ in range(maker.num_entries(rng, 2 * maker.max_entries) + 1):
+    if rng.random() < 0.5:
+      parts.append(maker.pick(rng, maker.labels))
+    else:
+      parts.append(' ' + maker.pick(rng, maker.documents).title)
+  text = ''.join(parts) + '\n'
+  return Drill('echo', text, text)
+
+
 def _append(maker: DrillMaker, rng) -> Drill:
   entries = maker.entries(rng, min(maker.num_entries(rng) + 1, len(maker.labels)))
   *known, (label, value) = entries
@@ -164,5 +177,5 @@ def _documents(maker: DrillMaker, rng) -> Drill:
                + ''.join(maker.text(passage) for passage in rest))
 
 
-_KINDS = (_copy, _append, _append, _values, _look_up, _next, _next, _recall, _read, _read,
+_KINDS = (_echo, _echo, _copy, _append, _append, _values, _look_up, _next, _next, _recall, _read, _read,
           _read, _documents)

@@ -98,7 +98,7 @@ def _qwen(dim, num_layers, num_heads, num_kv_heads, head_dim, ffn_dim, *, versio
 _ATLAS = ModelConfig(
     vocab_size=1024, dim=128, num_layers=4, num_heads=4, num_kv_heads=2, head_dim=32,
     ffn_dim=256, rope_theta=10_000.0, rms_eps=1e-6, init_std=0.02, tie_embeddings=True,
-    qkv_bias=False, qk_norm=True, param_dtype='float32', dtype='float32')
+    qkv_bias=True, qk_norm=False, param_dtype='float32', dtype='float32')
 
 NAMED_CONFIGS = {
     'atlas': _ATLAS,
