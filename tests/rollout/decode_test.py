@@ -122,18 +122,18 @@ def test_log_probs_are_of_the_sampling_distribution():
 
 def test_options_are_run_time_values():
   soft = fakes.engine(fakes.Chain(scale=2.0), num_valid=14)
-  params, wrote_by = fakes.chain('a b c a'), []
+  params, turns = fakes.chain('a b c a'), []
   for options in (dict(top_k=1), dict(top_p=0.3), dict(is_greedy=True), dict(), dict(temperature=9),
-                  dict(max_tokens=3)):
+                  dict(max_tokens=1)):
     turn, _ = take(params, context('a'), context('b c'), engine=soft,
                    **(dict(is_greedy=False) | options))
-    wrote_by.append(turn.tokens[0, :turn.length[0]].tolist())
+    turns.append(turn)
     assert (turn.tokens < 14).all()  # y and z are not valid
-  greedy = [fakes.ID[piece] for piece in 'bcabcabc']
   # 'b' has probability 0.36: a nucleus of 0.3 holds it alone.
-  assert wrote_by[:3] == [greedy] * 3
-  assert greedy not in wrote_by[3:] and wrote_by[3] != wrote_by[4]
-  assert len(wrote_by[5]) <= 3
+  assert [wrote(turn, 0) for turn in turns[:3]] == ['b c a b c a b c'] * 3
+  assert wrote(turns[3], 0) != wrote(turns[0], 0)
+  assert turns[3].logprob[0, 0] != turns[4].logprob[0, 0]
+  assert turns[5].length.tolist() == [1, 1]
   assert soft._turn._cache_size() == 1
 
 
