@@ -79,10 +79,10 @@ def test_a_wrong_row_is_noticed():
 
 @pytest.fixture(scope='module')
 def row():
-  """A float32 episode as one row, and (params, tokens, weights) → its log-probs and gradient."""
+  """Parameters, and layout name → a float32 episode's row and tokens → its log-probs."""
   with small.exact_arithmetic('float32'):
     trajectory = roll_out('float32', 'mem1', 0)[0]
-    policy, params = small.model('float32')
+    _, params = small.model('float32')
 
   def make(name):
     rows, _ = layout.pack([layout.lay_out(trajectory, name)], 1, small.ROW_LENGTH, 0)
@@ -94,7 +94,7 @@ def row():
 
     return rows, logprobs
 
-  return params, make, policy
+  return params, make
 
 
 def edited(tokens, index, vocabulary=1024):
@@ -105,7 +105,7 @@ def edited(tokens, index, vocabulary=1024):
 
 
 def test_an_evicted_token_changes_no_bit(row):
-  _, make, _ = row
+  _, make = row
   rows, logprobs = make('exact')
   turn_S, before_S = rows.tags.turn[0], logprobs(rows.tokens)
   for turn in (0, 1):
@@ -118,7 +118,7 @@ def test_an_evicted_token_changes_no_bit(row):
 
 
 def test_in_the_stitched_row_it_leaks(row):
-  _, make, _ = row
+  _, make = row
   rows, logprobs = make('stitched')
   turn_S, before_S = rows.tags.turn[0], logprobs(rows.tokens)
   after_S = logprobs(edited(rows.tokens, int(np.flatnonzero(turn_S == 0)[0])))
@@ -127,7 +127,7 @@ def test_in_the_stitched_row_it_leaks(row):
 
 
 def test_an_evicted_token_has_no_gradient(row):
-  params, make, _ = row
+  params, make = row
   rows, _ = make('exact')
   turn_S = rows.tags.turn[0]
   index = int(np.flatnonzero(turn_S == 0)[0])
