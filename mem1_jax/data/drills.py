@@ -177,5 +177,5 @@ def _documents(maker: DrillMaker, rng) -> Drill:
                + ''.join(maker.text(passage) for passage in rest))
 
 
-_KINDS = (_echo, _echo, _copy, _append, _append, _values, _look_up, _next, _next, _recall, _read, _read,
-          _read, _documents)
+_KINDS = (_echo, _echo, _copy, _append, _append, _values, _look_up, _next, _next, _recall, _read,
+          _read, _read, _documents)

@@ -38,6 +38,15 @@ def test_every_drill_ends_in_a_line_and_has_no_tag():
     assert '<' not in drill.prompt + drill.target
 
 
+def test_echoes():
+  titles, labels = {p.title for p in DOCUMENTS}, set(MAKER.labels)
+  for drill in made('echo'):
+    assert drill.target == drill.prompt
+    parts = re.findall(r'\[\w+\]| [^\[ \n]+', drill.prompt)
+    assert ''.join(parts) + '\n' == drill.prompt
+    assert {part.strip() for part in parts} <= titles | labels
+
+
 def test_lists():
   for drill in made('list'):
     assert drill.target == drill.prompt
@@ -127,4 +136,4 @@ def test_the_atlas():
                             0, 24, 0.3)
   names = {maker.drill(i).name for i in range(60)}
   assert names == {
-      'list', 'append', 'values', 'look-up', 'next', 'recall', 'read', 'documents'}
+      'echo', 'list', 'append', 'values', 'look-up', 'next', 'recall', 'read', 'documents'}
