@@ -11,9 +11,10 @@ from mem1_jax.configs import base
 def get_config() -> ConfigDict:
   c = base.get_config()
   c.sft.data = 'text'
-  c.sft.steps = 1400
+  c.sft.steps = 1500
+  c.sft.rows_per_step = 4
   c.rows.length = 1024
-  c.optim.policy_lr = 3e-3
-  c.optim.warmup = 60
+  c.optim.policy_lr = 2e-3
+  c.optim.warmup = 30
   c.optim.schedule = 'cosine'
   return c

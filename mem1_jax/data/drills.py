@@ -10,8 +10,8 @@ or episode. What is predicted follows `prompt`; both are plain text.
     append     [kf] Oslo; + [zb] 51           → [kf] Oslo; [zb] 51;
     values     [kf] Oslo; [zb] 51;            → Oslo; 51
     look-up    [kf] Oslo; [zb] 51; ? [zb]     → 51
-    next       [kf] …? ⏎ [zb] …? ⏎ after [kf] → [zb]
-    recall     [kf] …? ⏎ [zb] …? ⏎ what [zb]  → the question's text
+    next       [kf][zb]. [kf] …? [zb] …?      → [kf]>[zb]
+    recall     the same, asked for [zb]       → what is to be looked up for it
     read       a question and its documents   → the question reduced step by step, its answer
     documents  → the documents themselves
 """
@@ -21,6 +21,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mem1_jax.text.prompts import contents
 from mem1_jax.types import Passage, Question
 
 
@@ -134,25 +135,30 @@ def _look_up(maker: DrillMaker, rng) -> Drill:
 
 
 def _questions(maker: DrillMaker, rng):
+  """Labelled questions under a table of their labels, as a task shows them."""
   n = maker.num_entries(rng)
   labels, questions = maker.pick(rng, maker.labels, n), maker.pick(rng, maker.questions, n)
   lines = [f'{label} {question.text}\n' for label, question in zip(labels, questions)]
-  return labels, questions, ''.join(lines)
+  return labels, questions, contents(labels) + ''.join(lines)
 
 
 def _next(maker: DrillMaker, rng) -> Drill:
   labels, _, text = _questions(maker, rng)
   ends = (*labels[1:], '.')
-  order = rng.permutation(len(labels))[:4]
-  if rng.random() < 0.5:
-    return Drill('next', text, '>'.join(labels) + '>.\n')
+  order = rng.permutation(len(labels))[:6]
   return Drill('next', text, ''.join(f'{labels[i]}>{ends[i]}\n' for i in order))
 
 
 def _recall(maker: DrillMaker, rng) -> Drill:
   labels, questions, text = _questions(maker, rng)
-  order = rng.integers(len(labels), size=2)
-  return Drill('recall', text, ''.join(f'{labels[i]} {questions[i].text}\n' for i in order))
+  order = rng.permutation(len(labels))[:4]
+  return Drill('recall', text, ''.join(
+      f'{labels[i]} {reduced(questions[i], 0)}\n' for i in order))
+
+
+def reduced(question: Question, hop: int) -> str:
+  """What is left to look up after `hop` look-ups: `capital of country of Cusco`."""
+  return ' of '.join((*reversed(question.relations[hop:]), question.chain[hop]))
 
 
 def _read(maker: DrillMaker, rng) -> Drill:
@@ -163,8 +169,7 @@ def _read(maker: DrillMaker, rng) -> Drill:
   others = maker.pick(rng, maker.documents, int(rng.integers(0, 3)))
   passages = [by_title[t] for t in titles] + others
   text = ''.join(maker.text(passages[i]) for i in rng.permutation(len(passages)))
-  steps = [' of '.join((*reversed(question.relations[hop:]), title))
-           for hop, title in enumerate(question.chain)]
+  steps = [reduced(question, hop) for hop in range(len(question.chain))]
   target = '; '.join((*steps, question.found[-1])) + '\n'
   if rng.random() < 0.5:
     return Drill('read', f'{question.text}\n{text}=', f' {target}')
@@ -177,5 +182,5 @@ def _documents(maker: DrillMaker, rng) -> Drill:
                + ''.join(maker.text(passage) for passage in rest))
 
 
-_KINDS = (_echo, _echo, _copy, _append, _append, _values, _look_up, _next, _next, _recall, _read,
-          _read, _read, _documents)
+_KINDS = (_echo, _echo, _copy, _append, _append, _append, _values, _values, _look_up, _next,
+          _recall, _recall, _recall, _read, _read, _read, _read, _documents)

@@ -6,6 +6,7 @@ through `escape` or `Tokenizer.encode_data`, never through `Tokenizer.encode`.
 """
 
 import re
+from collections.abc import Sequence
 
 from mem1_jax import types
 from mem1_jax.text import tokenizer as tokenizer_lib
@@ -18,7 +19,7 @@ _TAG_START = re.compile(r'<(?=/?(?:' + '|'.join(TAG_NAMES) + '))', re.IGNORECASE
 
 # What stands before the questions; the questions themselves are one line each.
 PREAMBLES = {
-    # A model of a million parameters has learned the rules; words would only cost it.
+    # A model of a million parameters has learned the rules: it gets `contents` instead.
     'atlas': '',
     'base': """\
 You answer several questions with the help of a search engine, over several turns.
@@ -50,10 +51,20 @@ def escape(text: str) -> str:
   return _TAG_START.sub('(', text)
 
 
-def _preamble(style: str) -> str:
+def _preamble(task: types.Task, style: str) -> str:
+  """What stands before the questions: all of it is our own text.
+
+  The terse style has a table of contents, `[kf][zb].`: a small model reads off it
+  which question comes next.
+  """
   if style not in PREAMBLES:
     raise ValueError(f'prompt style {style!r} is unknown; use one of {sorted(PREAMBLES)}')
-  return PREAMBLES[style]
+  return PREAMBLES[style] or contents(task.labels)
+
+
+def contents(labels: Sequence[str]) -> str:
+  """The labels in order, as one line."""
+  return ''.join(labels) + '.\n'
 
 
 def task_prompt(task: types.Task, style: str) -> str:
@@ -64,20 +75,20 @@ def task_prompt(task: types.Task, style: str) -> str:
   """
   lines = [f'{label} {_one_line(question.text)}\n'
            for label, question in zip(task.labels, task.questions, strict=True)]
-  return _preamble(style) + ''.join(lines)
+  return _preamble(task, style) + ''.join(lines)
 
 
 def encode_task(
     tokenizer: tokenizer_lib.Tokenizer, task: types.Task, style: str
 ) -> list[list[int]]:
-  """Ids of `task_prompt`, a list for the preamble (if any) and one for each question.
+  """Ids of `task_prompt`, a list for the preamble and one for each question.
 
   Preamble and labels are trusted, question texts are data.
   """
-  preamble = tokenizer.encode(_preamble(style))
+  preamble = tokenizer.encode(_preamble(task, style))
   lines = [tokenizer.encode(label) + tokenizer.encode_data(f' {_one_line(question.text)}\n')
            for label, question in zip(task.labels, task.questions, strict=True)]
-  return [preamble, *lines] if preamble else lines
+  return [preamble, *lines]
 
 
 def _one_line(text: str) -> str:
