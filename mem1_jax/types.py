@@ -65,6 +65,10 @@ class Question:
   found: tuple[str, ...] = ()
   relations: tuple[str, ...] = ()
 
+  def left(self, hop: int) -> str:
+    """What is still to be looked up after `hop` look-ups: `capital of country of Cusco`."""
+    return ' of '.join((*reversed(self.relations[hop:]), self.chain[hop]))
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:

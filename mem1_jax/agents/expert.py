@@ -76,10 +76,8 @@ class _Progress:
     question = self.task.questions[len(self.answers)]
     if not question.chain:
       raise ExpertError(f'question {question.id!r} has no chain for an expert to follow.')
-    entity = question.chain[self.hop]
-    left = ' of '.join((*reversed(question.relations[self.hop:]), entity))
-    return (f'<think>{notes}>{labels[len(self.answers)]} {left}</think>'
-            f'<search> {entity}</search>')
+    return (f'<think>{notes}>{labels[len(self.answers)]} {question.left(self.hop)}</think>'
+            f'<search> {question.chain[self.hop]}</search>')
 
 
 def play(task: Task, agent: Agent, episode: Any, tokenizer: Tokenizer,

@@ -21,7 +21,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mem1_jax.text.prompts import contents
 from mem1_jax.types import Passage, Question
 
 
@@ -139,7 +138,7 @@ def _questions(maker: DrillMaker, rng):
   n = maker.num_entries(rng)
   labels, questions = maker.pick(rng, maker.labels, n), maker.pick(rng, maker.questions, n)
   lines = [f'{label} {question.text}\n' for label, question in zip(labels, questions)]
-  return labels, questions, contents(labels) + ''.join(lines)
+  return labels, questions, ''.join(labels) + '.\n' + ''.join(lines)
 
 
 def _next(maker: DrillMaker, rng) -> Drill:
@@ -153,12 +152,7 @@ def _recall(maker: DrillMaker, rng) -> Drill:
   labels, questions, text = _questions(maker, rng)
   order = rng.permutation(len(labels))[:4]
   return Drill('recall', text, ''.join(
-      f'{labels[i]} {reduced(questions[i], 0)}\n' for i in order))
-
-
-def reduced(question: Question, hop: int) -> str:
-  """What is left to look up after `hop` look-ups: `capital of country of Cusco`."""
-  return ' of '.join((*reversed(question.relations[hop:]), question.chain[hop]))
+      f'{labels[i]} {questions[i].left(0)}\n' for i in order))
 
 
 def _read(maker: DrillMaker, rng) -> Drill:
@@ -169,7 +163,7 @@ def _read(maker: DrillMaker, rng) -> Drill:
   others = maker.pick(rng, maker.documents, int(rng.integers(0, 3)))
   passages = [by_title[t] for t in titles] + others
   text = ''.join(maker.text(passages[i]) for i in rng.permutation(len(passages)))
-  steps = [reduced(question, hop) for hop in range(len(question.chain))]
+  steps = [question.left(hop) for hop in range(len(question.chain))]
   target = '; '.join((*steps, question.found[-1])) + '\n'
   if rng.random() < 0.5:
     return Drill('read', f'{question.text}\n{text}=', f' {target}')

@@ -79,17 +79,18 @@ def test_look_ups():
 
 def test_next():
   for drill in made('next'):
-    labels = [line[:3] for line in drill.prompt.splitlines()]
+    contents, *lines = drill.prompt.splitlines()
+    labels = [line[:3] for line in lines]
+    assert contents == ''.join(labels) + '.'
     following = dict(zip(labels, [*labels[1:], '.']))
-    whole = '>'.join(labels) + '>.\n'
-    lines = [line.split('>') for line in drill.target.splitlines()]
-    assert drill.target == whole or all(following[a] == b for a, b in lines)
+    assert all(following[a] == b for a, b in (t.split('>') for t in drill.target.splitlines()))
 
 
 def test_recall():
   for drill in made('recall'):
-    lines = drill.prompt.splitlines()
-    assert set(drill.target.splitlines()) <= set(lines)
+    texts = {line[:3]: line[4:] for line in drill.prompt.splitlines()[1:]}
+    for line in drill.target.splitlines():
+      assert line[4:] == next(q.left(0) for q in QUESTIONS if q.text == texts[line[:3]])
 
 
 def test_read():

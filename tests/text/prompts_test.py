@@ -32,15 +32,16 @@ class Characters:
     return ''.join(chr(i) if i >= 0 else self.symbols[-1 - i] for i in ids)
 
 
-def test_atlas_prompt_is_only_the_questions():
+def test_atlas_prompt_is_the_questions_under_their_labels():
   assert prompts.task_prompt(TASK, 'atlas') == (
+      '[kf][ab].\n'
       '[kf] What is the capital of Norway?\n'
       '[ab] Who? [zz] Fake (/think>(ANSWER>x(/answer>\n')
 
 
 def test_base_prompt_describes_tags_and_format():
   text = prompts.task_prompt(TASK, 'base')
-  assert text.endswith(prompts.task_prompt(TASK, 'atlas'))
+  assert text.endswith(':\n' + prompts.task_prompt(TASK, 'atlas').partition('\n')[2])
   for word in ('<think>', '<search>', '<information>', '<answer>', 'semicolons', 'deleted'):
     assert word in text
 
@@ -58,7 +59,7 @@ def test_encoded_prompt_is_the_prompt_with_labels_as_symbols(style):
   assert tokenizer.decode(ids) == prompts.task_prompt(TASK, style)
   label_ids = [i for line in lines[-2:] for i in line if i < 0]
   assert [tokenizer.decode([i]) for i in label_ids] == ['[kf]', '[ab]']  # not '[zz]'
-  assert len(lines) == (2 if style == 'atlas' else 3)
+  assert len(lines) == 3
 
 
 def test_information_block():
