@@ -106,7 +106,7 @@ NAMED_CONFIGS = {
     'atlas': _ATLAS,
     # Learns nothing worth having; compiles in seconds, for tests.
     'tiny': dataclasses.replace(_ATLAS, dim=32, num_layers=2, num_heads=2, num_kv_heads=1,
-                                head_dim=16, ffn_dim=48),
+                                head_dim=16, ffn_dim=48, copy_heads=False),
     'qwen2.5-0.5b': _qwen(896, 24, 14, 2, 64, 4864, version=2),
     'qwen2.5-1.5b': _qwen(1536, 28, 12, 2, 128, 8960, version=2),
     'qwen2.5-3b': _qwen(2048, 36, 16, 2, 128, 11008, version=2),

@@ -29,12 +29,14 @@ def add_copy_heads(params: Params, config: ModelConfig, key: Array) -> Params:
   Consumes the key.
 
   Raises:
-    ValueError: fewer than two layers or query heads per kv head, or no query/key biases.
+    ValueError: fewer than two layers or query heads per kv head, too narrow, or no biases.
   """
   group = config.num_heads // config.num_kv_heads
-  if config.num_layers < 2 or group < 2 or not config.qkv_bias:
-    raise ValueError(f'copy_heads needs num_layers ≥ 2, num_heads ≥ 2 num_kv_heads and qkv_bias, '
-                     f'not {config.num_layers}, {config.num_heads}/{config.num_kv_heads} and '
+  if (config.num_layers < 2 or group < 2 or config.dim < 3 * config.head_dim
+      or not config.qkv_bias):
+    raise ValueError('copy_heads needs num_layers ≥ 2, num_heads ≥ 2 num_kv_heads, dim ≥ 3 head_dim '
+                     f'and qkv_bias, not {config.num_layers}, {config.num_heads}, '
+                     f'{config.num_kv_heads}, {config.dim}, {config.head_dim} and '
                      f'{config.qkv_bias}; leave it off')
   attention = jax.tree.map(lambda x: x, params['layers']['attention'])  # own dictionaries
   heads = _Heads(attention, config)
