@@ -45,6 +45,20 @@ class KVCache:
 
 
 @pytree
+class MemoryState:
+  """All that a slot reads at its next turn: the agents' constant memory.
+
+  The cache is first cut to its leading `keep` tokens, then the `length` tokens
+  of context are read. A constant-memory agent keeps the question only.
+  """
+
+  tokens: Array  # [B, C] int32
+  position: Array  # [B, C] int32
+  length: Array  # [B] int32, ≥ 1 for a live slot, 0 for an empty one
+  keep: Array  # [B] int32, cached tokens that stay visible
+
+
+@pytree
 class Turn:
   """One decode call: what each slot wrote."""
 

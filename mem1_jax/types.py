@@ -54,6 +54,7 @@ class Question:
       empty where unknown.
     found: what each document of `chain` yields, in order; `found[-1]` is
       `answers[0]`; empty where unknown.
+    relations: what is looked up in each document of `chain`; empty where unknown.
   """
 
   id: str
@@ -62,6 +63,11 @@ class Question:
   hops: int = 1
   chain: tuple[str, ...] = ()
   found: tuple[str, ...] = ()
+  relations: tuple[str, ...] = ()
+
+  def left(self, hop: int) -> str:
+    """What is still to be looked up after `hop` look-ups: `capital of country of Cusco`."""
+    return ' of '.join((*reversed(self.relations[hop:]), self.chain[hop]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,3 +102,74 @@ class Observation:
   text: str
   reward: float
   is_done: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+  """Token ids with their rotary positions and kinds, all of one length."""
+
+  ids: tuple[int, ...]
+  positions: tuple[int, ...]
+  kinds: tuple[Kind, ...]
+
+  def __len__(self) -> int:
+    return len(self.ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+  """What a turn reads after the part of the cache that it keeps.
+
+  Attributes:
+    segment: the ids to read, `[0, C]` of them.
+    num_carried: how many of them, at the head, copy what the turn before
+      generated; the rest is new information.
+    num_cut: information tokens that did not fit and were left out.
+  """
+
+  segment: Segment
+  num_carried: int = 0
+  num_cut: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class TurnRecord:
+  """One turn of an episode, in token ids: read `context`, wrote `written`."""
+
+  context: Context
+  written: Segment
+  logprobs: tuple[float, ...]  # of `written`, the sampler's
+  action: Action
+  stop: Stop
+  reward: float
+  seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+  """A whole episode.
+
+  Attributes:
+    task: what was asked.
+    prompt: the question's ids.
+    turns: in order.
+    is_append_only: True for an agent whose context only grows (full context);
+      False where every turn sees the question and its own context only.
+    sample: which of several samples of the same task.
+    answer: the text of the final answer; None if the episode ended without.
+    searches: searches made.
+    seconds: wall time from the first prefill to the last action.
+  """
+
+  task: Task
+  prompt: Segment
+  turns: tuple[TurnRecord, ...]
+  is_append_only: bool
+  sample: int = 0
+  answer: str | None = None
+  searches: int = 0
+  seconds: float = 0.0
+
+  @property
+  def reward(self) -> float:
+    return sum(turn.reward for turn in self.turns)

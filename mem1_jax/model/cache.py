@@ -45,7 +45,7 @@ def _write(cache_LBMKH, length_B, new_LBTKH):
   T = new_LBTKH.shape[2]
   # A window of T indices that stays inside the row: what it holds before `length` is kept.
   start_B = jnp.minimum(length_B, M - T)
-  offset_BT = jnp.arange(T, dtype=jnp.int32) - (length_B - start_B)[:, None]
+  offset_BT = jnp.arange(T, dtype=jnp.int32)[None] - (length_B - start_B)[:, None]
   # Explicit dimension numbers: vmap would move B to the front, which copies the cache.
   old_LBTKH = jax.lax.gather(
       cache_LBMKH, start_B[:, None], jax.lax.GatherDimensionNumbers(
@@ -82,8 +82,8 @@ def attend(
   def visit(i, state):
     # The last block is moved back to stay inside M; what the previous one covered is masked.
     start = jnp.minimum(i * block, M - block)
-    key_c = start + jnp.arange(block, dtype=jnp.int32)
-    mask_B1c = ((key_c < cache.length[:, None]) & (key_c >= i * block))[:, None]
+    key_1c = (start + jnp.arange(block, dtype=jnp.int32))[None]
+    mask_B1c = ((key_1c < cache.length[:, None]) & (key_1c >= i * block))[:, None]
     at = tuple(jnp.int32(index) for index in (layer, 0, start, 0, 0))
     k_BcKH, v_BcKH = (
         jax.lax.dynamic_slice(x, at, (1, B, block, K, H))[0] for x in (cache.k, cache.v))

@@ -35,6 +35,7 @@ class ModelConfig:
     remat: what the backward pass recomputes in a layer: 'none'; 'full'; 'dots'
       keeps projections and attention outputs and recomputes the rest.
     scan_unroll: layers per step of the layer loop; changes speed, not numbers.
+    copy_heads: fresh parameters begin with heads that copy (model/copy_heads.py).
   """
 
   vocab_size: int
@@ -54,6 +55,7 @@ class ModelConfig:
   dtype: str
   remat: str = 'none'
   scan_unroll: int = 1
+  copy_heads: bool = False
 
   def __post_init__(self):
     for name in ('vocab_size', 'dim', 'num_layers', 'num_heads', 'num_kv_heads',
@@ -97,11 +99,14 @@ def _qwen(dim, num_layers, num_heads, num_kv_heads, head_dim, ffn_dim, *, versio
 
 _ATLAS = ModelConfig(
     vocab_size=1024, dim=128, num_layers=4, num_heads=4, num_kv_heads=2, head_dim=32,
-    ffn_dim=352, rope_theta=10_000.0, rms_eps=1e-6, init_std=0.02, tie_embeddings=True,
-    qkv_bias=False, qk_norm=True, param_dtype='float32', dtype='float32')
+    ffn_dim=256, rope_theta=1e6, rms_eps=1e-6, init_std=0.02, tie_embeddings=True,
+    qkv_bias=True, qk_norm=False, param_dtype='float32', dtype='float32', copy_heads=True)
 
 NAMED_CONFIGS = {
     'atlas': _ATLAS,
+    # Learns nothing worth having; compiles in seconds, for tests.
+    'tiny': dataclasses.replace(_ATLAS, dim=32, num_layers=2, num_heads=2, num_kv_heads=1,
+                                head_dim=16, ffn_dim=48),
     'qwen2.5-0.5b': _qwen(896, 24, 14, 2, 64, 4864, version=2),
     'qwen2.5-1.5b': _qwen(1536, 28, 12, 2, 128, 8960, version=2),
     'qwen2.5-3b': _qwen(2048, 36, 16, 2, 128, 11008, version=2),

@@ -45,7 +45,7 @@ class Linear(nn.Module):
         'bias', nn.with_logical_partitioning(
             nn.initializers.zeros, self.axes[len(self.inputs):]),
         self.outputs, jnp.dtype(config.param_dtype))
-    return y + bias.astype(config.dtype)
+    return y + _lift(bias, y).astype(config.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -62,7 +62,7 @@ class RMSNorm(nn.Module):
     # f32: a bf16 mean of squares loses the small channels.
     y = x.astype(jnp.promote_types(jnp.float32, x.dtype))
     y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + config.rms_eps)
-    return scale.astype(config.dtype) * y.astype(config.dtype)
+    return _lift(scale, y).astype(config.dtype) * y.astype(config.dtype)
 
 
 class SwiGLU(nn.Module):
@@ -80,12 +80,18 @@ class SwiGLU(nn.Module):
     return Linear(config, (F,), (D,), ('mlp', 'embed'), name='down')(hidden_BSF)
 
 
+def _lift(x: Array, like: Array) -> Array:
+  """x with leading axes of size 1, up to the rank of `like`: no silent rank promotion."""
+  return jnp.expand_dims(x, tuple(range(like.ndim - x.ndim)))
+
+
 def rotary_angles(position_BS: Array, config: ModelConfig) -> tuple[Array, Array]:
   """cos and sin of position * theta^(-2i/H), each [B, S, 1, H/2], at least float32."""
   dtype = jnp.promote_types(jnp.float32, config.dtype)
   exponent_h = jnp.arange(0, config.head_dim, 2, dtype=dtype) / config.head_dim
   # f32 holds every position below 2^24; bf16 would merge positions from 257 on.
-  angle_BSh = position_BS[:, :, None].astype(dtype) / config.rope_theta**exponent_h
+  angle_BSh = (position_BS[:, :, None].astype(dtype)
+               / (config.rope_theta**exponent_h)[None, None])
   return jnp.cos(angle_BSh)[:, :, None], jnp.sin(angle_BSh)[:, :, None]
 
 

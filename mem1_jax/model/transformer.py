@@ -21,6 +21,7 @@ from mem1_jax.model import cache as cache_lib
 from mem1_jax.model import layers
 from mem1_jax.model.attention import Attention, Cached, Packed
 from mem1_jax.model.config import ModelConfig
+from mem1_jax.model.copy_heads import add_copy_heads
 from mem1_jax.ops.attention import make_plan
 
 _HIDDEN_AXES = ('batch', 'length', 'hidden')  # logical axes of activations
@@ -160,7 +161,7 @@ def build_policy(config: ModelConfig, implementation: str = 'auto') -> Policy:
 
   return Policy(
       config=config,
-      init=jax.jit(lambda key: nn.unbox(_init(model, key))),
+      init=jax.jit(lambda key: _fresh(model, key)),
       logical_axes=lambda: nn.get_partition_spec(
           jax.eval_shape(lambda: _init(model, jax.random.key(0)))),
       apply=_build_apply(model),
@@ -194,6 +195,13 @@ def build_critic(config: ModelConfig, implementation: str = 'auto') -> Critic:
           'value': jax.sharding.PartitionSpec('embed', None)},
       apply=apply,
       from_policy=from_policy)
+
+
+def _fresh(model, key):
+  params = nn.unbox(_init(model, key))
+  if not model.config.copy_heads:
+    return params
+  return add_copy_heads(params, model.config, jax.random.fold_in(key, 1))
 
 
 def _init(model, key):

@@ -44,7 +44,7 @@ def build_plan(key_end_BS: Array, block: int = BLOCK) -> Plan:
   # Static: the causal half of all pairs. 64 blocks give 2080 of them.
   query_P, key_P = np.tril_indices(num_blocks)
   key_end_BIc = _pad(key_end_BS, num_blocks * block).reshape(B, num_blocks, block)
-  is_active_BP = key_end_BIc.max(-1)[:, key_P] > jnp.asarray(query_P * block)
+  is_active_BP = key_end_BIc.max(-1)[:, key_P] > jnp.asarray(query_P * block)[None]
   # A stable sort moves the active pairs to the front and keeps their order.
   order_BP = jnp.argsort(~is_active_BP, axis=-1, stable=True)
   return Plan(
@@ -158,9 +158,9 @@ _attention.defvjp(_attention_fwd, _attention_bwd)
 def _mask(i_B, j_B, is_listed_B, key_end_Bc, group):
   """[B, 1, group * block, block]: the rule inside one block pair per row."""
   block = key_end_Bc.shape[-1]
-  offset_c = jnp.arange(block, dtype=jnp.int32)
-  query_Br = i_B[:, None] * block + jnp.tile(offset_c, group)
-  key_Bc = j_B[:, None] * block + offset_c
+  offset_1c = jnp.arange(block, dtype=jnp.int32)[None]
+  query_Br = i_B[:, None] * block + jnp.tile(offset_1c, group)
+  key_Bc = j_B[:, None] * block + offset_1c
   is_visible_Brc = masks.visible(query_Br[:, :, None], key_Bc[:, None, :], key_end_Bc[:, None, :])
   return (is_visible_Brc & is_listed_B[:, None, None])[:, None]
 

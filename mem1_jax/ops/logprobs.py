@@ -33,8 +33,8 @@ def sampling_logits(
   logits = jnp.matmul(
       hidden.reshape(-1, hidden.shape[-1]), head_DV.astype(hidden.dtype),
       preferred_element_type=dtype).reshape(hidden.shape[:-1] + head_DV.shape[1:])
-  is_valid_V = jnp.arange(head_DV.shape[1]) < num_valid
-  return jnp.where(is_valid_V, logits / temperature, _MASKED)
+  is_valid = jnp.broadcast_to(jnp.arange(head_DV.shape[1]) < num_valid, logits.shape)
+  return jnp.where(is_valid, logits / temperature, _MASKED)
 
 
 def token_logprobs(

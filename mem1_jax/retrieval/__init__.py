@@ -1,0 +1,3 @@
+"""Search back ends behind one protocol."""
+
+from mem1_jax.retrieval.protocol import Retriever

@@ -1,0 +1,23 @@
+"""Supervised training of an agent on the scripted expert's 2-objective episodes.
+
+    python -m mem1_jax.main sft --config=atlas_sft --workdir=runs/mem1 \\
+        --config.init=runs/pretrain/params
+    python -m mem1_jax.main sft --config=atlas_sft --workdir=runs/full_context \\
+        --config.init=runs/pretrain/params --config.agent=full_context
+"""
+
+from ml_collections import ConfigDict
+
+from mem1_jax.configs import base
+
+
+def get_config() -> ConfigDict:
+  c = base.get_config()
+  c.data.objectives = (1, 2)
+  c.sft.steps = 600
+  c.sft.save_dtype = 'bfloat16'
+  c.rows.length = 1024
+  c.optim.policy_lr = 2e-3
+  c.optim.warmup = 30
+  c.optim.schedule = 'cosine'
+  return c

@@ -1,0 +1,126 @@
+"""Every knob of mem1_jax, once: what it is, its unit and range.
+
+Other configs are `base.get_config()` plus differences. The config is locked: a
+mistyped name raises. Override on the command line: `--config.ppo.clip=0.1`.
+Values here describe the atlas default; sources are named where a value is the
+paper's (arXiv 2506.15841).
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  c = ConfigDict()
+  c.seed = 0  # of everything drawn: tasks, sampling, gaps, minibatches
+  c.agent = 'mem1'  # mem1 | full_context
+  c.init = ''  # folder of parameters to start from; '' for random ones
+  c.prompt_style = 'atlas'  # text/prompts.py: atlas (terse) | base (full instructions)
+  c.compilation_cache = '.cache/jax'  # folder kept between runs; '' for none
+
+  c.model = ConfigDict()
+  c.model.name = 'atlas'  # model/config.py: tiny, atlas, qwen2.5-0.5b, …, qwen3-8b
+  c.model.attention = 'auto'  # auto | reference | chunked
+  c.model.remat = 'none'  # none | dots | full: what the backward pass computes again
+  c.model.dtype = 'float32'  # of computation
+  c.model.param_dtype = 'float32'  # of the weights being trained
+
+  c.tokenizer = ConfigDict()
+  c.tokenizer.kind = 'sentencepiece'  # sentencepiece | huggingface
+  c.tokenizer.path = 'atlas'  # file, folder or hub name; atlas: the embedded one
+
+  c.data = ConfigDict()
+  c.data.source = 'atlas'  # where questions come from
+  c.data.split = 'train'  # train | validation | test
+  c.data.objectives = (2, 2)  # fewest and most questions of a task
+  c.data.feed = 'auto'  # auto (tf.data where TensorFlow is there) | tf | numpy
+
+  c.env = ConfigDict()
+  c.env.top_k = 1  # passages per search (paper: 3)
+  c.env.turns = 'slack'  # budget: slack | paper (6, or 20 above 4 objectives) | a number
+  c.env.slack = 3  # turns beyond one per hop; the answer takes one of them
+  c.env.bm25_k1 = 1.2  # saturation of a word's frequency, ≥ 0
+  c.env.bm25_b = 0.75  # length normalisation, in [0, 1]
+  c.env.title_weight = 2  # times that a title's words count
+  c.env.max_passage_chars = 1000  # longer passages are cut there, counted
+
+  c.rollout = ConfigDict()
+  c.rollout.num_slots = 64  # episodes that run side by side
+  c.rollout.question_capacity = 1536  # tokens of the longest question: 64 objectives
+  c.rollout.context_capacity = 1152  # tokens a turn may read: its last turn + information
+  c.rollout.turn_capacity = 1024  # tokens a turn may ever generate
+  c.rollout.append_capacity = 8192  # cache of an append-only agent, tokens
+  c.rollout.prefill_chunk = 64  # tokens read per step
+  c.rollout.max_tokens = 96  # tokens a training turn may generate, ≤ turn_capacity
+  c.rollout.temperature = 1.0  # > 0 (paper: 1)
+
+  c.gaps = ConfigDict()  # random position gaps in training (after arXiv 2305.16843)
+  c.gaps.prompt = 512  # most positions skipped between the lines of a question
+  c.gaps.turn = 256  # most positions skipped before an information block
+  c.gaps.probability = 0.5  # share of episodes with gaps
+
+  c.rows = ConfigDict()
+  c.rows.length = 2048  # tokens of a packed row, ≥ the longest training episode
+  c.rows.layout = 'exact'  # exact | stitched (the paper's, inexact from turn 2 on)
+
+  c.sft = ConfigDict()
+  c.sft.data = 'expert'  # expert: scripted episodes | text: pre-training drills
+  c.sft.steps = 1000
+  c.sft.rows_per_step = 8
+  c.sft.short_budget = 0.05  # share of episodes whose turns run out, answered on the last
+  c.sft.max_entries = 24  # of a pre-training list
+  c.sft.scatter = 0.3  # share of pre-training lists with documents in between
+  c.sft.log_every = 20  # steps
+  c.sft.checkpoint_every = 500  # steps
+  c.sft.save_dtype = 'float32'  # float32 | bfloat16: of the parameters written at the end
+
+  c.optim = ConfigDict()
+  c.optim.policy_lr = 1e-4  # paper: 1e-6 at 7B
+  c.optim.value_lr = 3e-4  # paper: 1e-5 at 7B
+  c.optim.warmup = 5  # updates (paper: 50)
+  c.optim.schedule = 'constant'  # constant | cosine (to 10 % at the last step)
+  c.optim.b1 = 0.9
+  c.optim.b2 = 0.95
+  c.optim.eps = 1e-8
+  c.optim.weight_decay = 0.0  # on matrices
+  c.optim.max_grad_norm = 1.0
+
+  c.ppo = ConfigDict()
+  c.ppo.iterations = 20
+  c.ppo.tasks = 64  # tasks per iteration (paper: 64)
+  c.ppo.samples = 1  # episodes per task
+  c.ppo.num_rows = 64  # rows the update program holds
+  c.ppo.micro_rows = 4  # rows per gradient accumulation step
+  c.ppo.minibatches = 2  # per epoch (paper: 1)
+  c.ppo.epochs = 1
+  c.ppo.gamma = 1.0  # per token (paper: 1)
+  c.ppo.lam = 1.0  # GAE (paper: 1)
+  c.ppo.clip = 0.2  # of the probability ratio (paper: 0.2)
+  c.ppo.value_clip = 0.2  # of the value's change
+  c.ppo.kl_coef = 0.001  # (paper: 0.001)
+  c.ppo.kl_in = 'loss'  # loss | reward
+  c.ppo.kl_estimator = 'k3'  # k1 (reward only) | k2 | k3
+  c.ppo.kl_controller = 'fixed'  # fixed | adaptive
+  c.ppo.kl_target = 0.05  # nats per token, of the adaptive controller
+  c.ppo.kl_horizon = 1000  # tokens-weighted steps, of the adaptive controller
+  c.ppo.entropy_coef = 0.0
+  c.ppo.whiten = True  # advantages over generated tokens
+  c.ppo.logprob_chunk = 256  # positions whose logits exist at one time
+  c.ppo.max_skipped = 3  # non-finite updates in a row before the run stops
+
+  c.eval = ConfigDict()
+  c.eval.split = 'test'
+  c.eval.objectives = (1, 2, 4, 8, 16)
+  c.eval.tasks = 100  # per number of objectives
+  c.eval.max_tokens = 320  # tokens a turn may generate
+  c.eval.every = 5  # training iterations between evaluations; 0 for none
+  c.eval.every_tasks = 64  # validation tasks of those evaluations
+
+  c.checkpoint = ConfigDict()
+  c.checkpoint.every = 5  # iterations
+  c.checkpoint.keep = 2  # newest kept, beside the best
+
+  c.log = ConfigDict()
+  c.log.tensorboard = True
+  c.log.wandb = ''  # project name; '' for none
+  c.log.samples = 4  # trajectories written per evaluation
+  return c.lock()

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Makes or reuses the environment, then runs the default tests: CPU, no network, no slow ones.
+#
+#   bash launch/test.sh                            the default tests
+#   bash launch/test.sh tests/report -k table      arguments go to pytest
+#   PYTHON=python3.12 VENV=.venv312 bash launch/test.sh
+#   DRY_RUN=1 bash launch/test.sh                  prints the commands
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source launch/env.sh
+
+bash launch/install.sh cpu
+run "$VENV/bin/python" -m pytest -q -m 'not slow and not tpu_aot and not gpu' "$@"

@@ -1,0 +1,129 @@
+"""From a config to parts: the one place that knows which knob makes what."""
+
+import importlib.util
+import pathlib
+from typing import Any
+
+import jax
+
+from mem1_jax import checkpoint
+from mem1_jax.agents.full_context import FullContextAgent
+from mem1_jax.agents.mem1 import Mem1Agent
+from mem1_jax.arrays import Params
+from mem1_jax.data import pipeline, sources
+from mem1_jax.data.atlas.labels import LABELS
+from mem1_jax.data.compose import Composer
+from mem1_jax.env.qa import PAPER_TURNS, QAConfig, QAEnvironment
+from mem1_jax.memory.positions import Gaps
+from mem1_jax.model import Policy, build_policy, named_config
+from mem1_jax.optim import OptimConfig
+from mem1_jax.retrieval.bm25 import BM25Retriever
+from mem1_jax.rollout.decode import Engine, EngineConfig
+from mem1_jax.text.tokenizer import HuggingFaceTokenizer, SentencePieceTokenizer, Tokenizer
+
+AGENTS = {'mem1': Mem1Agent, 'full_context': FullContextAgent}
+
+
+def make_tokenizer(config: Any) -> Tokenizer:
+  kind, path = config.tokenizer.kind, config.tokenizer.path
+  if kind == 'sentencepiece':
+    return SentencePieceTokenizer(sources.tokenizer_path() if path == 'atlas' else path)
+  if kind == 'huggingface':
+    return HuggingFaceTokenizer(path)
+  raise ValueError(f'tokenizer.kind {kind!r} is unknown; choose sentencepiece or huggingface.')
+
+
+def make_agent(config: Any, tokenizer: Tokenizer):
+  """The agent that `config.agent` names."""
+  if config.agent not in AGENTS:
+    raise ValueError(f'agent {config.agent!r} is unknown; choose one of {sorted(AGENTS)}.')
+  gaps = Gaps(config.gaps.prompt, config.gaps.turn, config.gaps.probability)
+  return AGENTS[config.agent](tokenizer, config.rollout.context_capacity, config.prompt_style,
+                              gaps)
+
+
+def make_environment(config: Any) -> QAEnvironment:
+  """Question answering over the embedded atlas."""
+  _check_source(config)
+  e = config.env
+  retriever = BM25Retriever(sources.atlas_documents(), k1=e.bm25_k1, b=e.bm25_b,
+                            title_weight=e.title_weight)
+  return QAEnvironment(retriever, QAConfig(
+      top_k=e.top_k, max_passage_chars=e.max_passage_chars,
+      slack=e.slack if e.turns == 'slack' else None, max_turns=_max_turns(e.turns)))
+
+
+def _max_turns(turns: str) -> int | tuple | None:
+  if turns in ('slack', 'paper'):
+    return PAPER_TURNS if turns == 'paper' else None
+  if not turns.isdigit():
+    raise ValueError(f'env.turns {turns!r} is unknown; choose slack, paper or a number.')
+  return int(turns)
+
+
+def make_composer(config: Any, split: str, objectives: int | tuple[int, ...]) -> Composer:
+  """Tasks of `objectives` questions (a number, or fewest and most) over one split."""
+  _check_source(config)
+  if not isinstance(objectives, int):
+    objectives = (min(objectives), max(objectives))
+  return Composer(sources.load_atlas(split), objectives, config.seed, LABELS, f'atlas-{split}')
+
+
+def make_feed(config: Any, composer: Composer, batch: int, start: int):
+  """Batches of tasks from number `start` on, by tf.data where it is wanted and there."""
+  feeds = {'auto': pipeline.feed, 'tf': pipeline.tfdata_feed, 'numpy': pipeline.numpy_feed}
+  if config.data.feed not in feeds:
+    raise ValueError(f'data.feed {config.data.feed!r} is unknown; choose one of {sorted(feeds)}.')
+  return feeds[config.data.feed](composer, batch, start, jax.process_index(),
+                                 jax.process_count())
+
+
+def _check_source(config: Any):
+  if config.data.source != 'atlas':
+    raise ValueError(f'data.source {config.data.source!r} is unknown; only atlas is built in.')
+
+
+def make_policy(config: Any, tokenizer: Tokenizer) -> Policy:
+  """The model that `config.model` names; its vocabulary must hold the tokenizer's."""
+  m = config.model
+  sizes = named_config(m.name, remat=m.remat, dtype=m.dtype, param_dtype=m.param_dtype)
+  if tokenizer.vocab_size > sizes.vocab_size:
+    raise ValueError(f'the tokenizer has {tokenizer.vocab_size} ids, model {m.name} only '
+                     f'{sizes.vocab_size} rows; choose a tokenizer that belongs to the model.')
+  return build_policy(sizes, m.attention)
+
+
+def initial_params(config: Any, policy: Policy) -> Params:
+  """Parameters from `config.init`, or random ones."""
+  if not config.init:
+    return policy.init(jax.random.key(config.seed))
+  params, _ = checkpoint.load_params(parameter_folder(config.init))
+  return params
+
+
+def parameter_folder(name: str) -> pathlib.Path:
+  """A folder of parameters: a path, or `atlas/NAME` for one that ships with the package."""
+  path = pathlib.Path(name)
+  if not path.exists() and name.startswith('atlas/'):
+    package = importlib.util.find_spec('mem1_jax.data.atlas').submodule_search_locations[0]
+    path = pathlib.Path(package) / 'checkpoints' / name.removeprefix('atlas/')
+  return path
+
+
+def make_engine(config: Any, policy: Policy, tokenizer: Tokenizer, is_append_only: bool) -> Engine:
+  """The rollout programs; an append-only agent gets the larger cache."""
+  r = config.rollout
+  fixed = r.question_capacity + r.context_capacity + r.turn_capacity
+  capacity = max(fixed, r.append_capacity) if is_append_only else fixed
+  return Engine(policy, EngineConfig(
+      r.num_slots, r.question_capacity, r.context_capacity, r.turn_capacity, capacity,
+      r.prefill_chunk, tokenizer.vocab_size), tokenizer.token_bytes, tokenizer.eos_id,
+      tokenizer.pad_id)
+
+
+def make_optim_config(config: Any, total_steps: int) -> OptimConfig:
+  o = config.optim
+  return OptimConfig(
+      policy_lr=o.policy_lr, value_lr=o.value_lr, warmup_steps=o.warmup, schedule=o.schedule,
+      total_steps=total_steps, final_fraction=0.1, beta1=o.b1, beta2=o.b2, epsilon=o.eps,
+      weight_decay=o.weight_decay, max_grad_norm=o.max_grad_norm)

@@ -1,0 +1,180 @@
+"""Pre-training text for a small model: documents, lists and look-ups.
+
+Real base models have read long lists and looked things up in them before they
+become agents; a model trained from nothing has not. These drills give it that,
+over the training split's documents and questions, without any tag, environment
+or episode. What is predicted follows `prompt`; both are plain text.
+
+    echo       [kf] Oslo[zb][xa] Iron         → the same again
+    list       [kf] Oslo; [zb] 51;            → [kf] Oslo; [zb] 51;
+    append     [kf] Oslo; + [zb] 51           → [kf] Oslo; [zb] 51;
+    values     [kf] Oslo; [zb] 51;            → Oslo; 51
+    look-up    [kf] Oslo; [zb] 51; ? [zb]     → 51
+    next       [kf][zb]. [kf] …? [zb] …?      → [kf]>[zb]
+    recall     the same, asked for [zb]       → what is to be looked up for it
+    read       a question and its documents   → the question reduced step by step, its answer
+    documents  → the documents themselves
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from mem1_jax.types import Passage, Question
+
+
+@dataclasses.dataclass(frozen=True)
+class Drill:
+  """A text whose second half is predicted from the first. Lines end with a newline."""
+
+  name: str
+  prompt: str
+  target: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DrillMaker:
+  """Drills as a pure function of (seed, index).
+
+  Attributes:
+    max_entries: longest list, entries.
+    scatter: probability that documents stand between the entries of a list.
+  """
+
+  documents: Sequence[Passage]
+  questions: Sequence[Question]
+  labels: Sequence[str]
+  seed: int
+  max_entries: int
+  scatter: float
+
+  def __post_init__(self):
+    if not 2 <= self.max_entries <= len(self.labels):
+      raise ValueError(f'max_entries {self.max_entries} must lie in [2, {len(self.labels)}], '
+                       'the number of labels.')
+
+  def drill(self, index: int) -> Drill:
+    rng = np.random.default_rng([self.seed, index])
+    return _KINDS[rng.integers(len(_KINDS))](self, rng)
+
+  def pick(self, rng, items, n=None):
+    """`n` different items, or one."""
+    if n is None:
+      return items[rng.integers(len(items))]
+    return [items[i] for i in rng.choice(len(items), n, replace=False)]
+
+  def num_entries(self, rng, most: int | None = None) -> int:
+    """Short lists more often than long ones: log-uniform in [1, most]."""
+    most = most or self.max_entries
+    return int(np.exp(rng.uniform(0, np.log(most + 1))))
+
+  def entries(self, rng, n: int) -> list[tuple[str, str]]:
+    """n (label, value) pairs; values are answers and titles of the atlas."""
+    labels = self.pick(rng, self.labels, n)
+    return [(label, self.pick(rng, self.pick(rng, self.questions).found)) for label in labels]
+
+  def text(self, passage: Passage) -> str:
+    return f' {passage.title}: {passage.text}\n'
+
+  def written(self, rng, entries) -> str:
+    """The list as text, now and then with documents between its entries."""
+    if rng.random() >= self.scatter:
+      return _list(entries) + '\n'
+    num_documents = rng.integers(1, 7)
+    after = set(rng.integers(len(entries), size=num_documents).tolist())
+    parts = []
+    for i, entry in enumerate(entries):
+      parts.append(_list([entry]) + '\n')
+      if i in after:
+        parts.append(self.text(self.pick(rng, self.documents)))
+    return ''.join(parts)
+
+
+def _list(entries) -> str:
+  return ' '.join(f'{label} {value};' for label, value in entries)
+
+
+def _copy(maker: DrillMaker, rng) -> Drill:
+  entries = maker.entries(rng, maker.num_entries(rng))
+  return Drill('list', maker.written(rng, entries), _list(entries) + '\n')
+
+
+def _echo(maker: DrillMaker, rng) -> Drill:
+  """Labels and names in no order at all: only copying predicts them."""
+  parts = []
+  for _ in range(maker.num_entries(rng, 2 * maker.max_entries) + 1):
+    if rng.random() < 0.5:
+      parts.append(maker.pick(rng, maker.labels))
+    else:
+      parts.append(' ' + maker.pick(rng, maker.documents).title)
+  text = ''.join(parts) + '\n'
+  return Drill('echo', text, text)
+
+
+def _append(maker: DrillMaker, rng) -> Drill:
+  entries = maker.entries(rng, min(maker.num_entries(rng) + 1, len(maker.labels)))
+  *known, (label, value) = entries
+  document = maker.text(maker.pick(rng, maker.documents)) if rng.random() < 0.5 else ''
+  return Drill('append', f'{maker.written(rng, known)}{document}+{label} {value}\n',
+               _list(entries) + '\n')
+
+
+def _values(maker: DrillMaker, rng) -> Drill:
+  entries = maker.entries(rng, maker.num_entries(rng))
+  return Drill('values', maker.written(rng, entries) + '=',
+               ' ' + '; '.join(value for _, value in entries) + '\n')
+
+
+def _look_up(maker: DrillMaker, rng) -> Drill:
+  entries = maker.entries(rng, maker.num_entries(rng))
+  asked = [entries[i] for i in rng.integers(len(entries), size=3)]
+  return Drill('look-up', maker.written(rng, entries),
+               ''.join(f'?{label} {value}\n' for label, value in asked))
+
+
+def _questions(maker: DrillMaker, rng):
+  """Labelled questions under a table of their labels, as a task shows them."""
+  n = maker.num_entries(rng)
+  labels, questions = maker.pick(rng, maker.labels, n), maker.pick(rng, maker.questions, n)
+  lines = [f'{label} {question.text}\n' for label, question in zip(labels, questions)]
+  return labels, questions, ''.join(labels) + '.\n' + ''.join(lines)
+
+
+def _next(maker: DrillMaker, rng) -> Drill:
+  labels, _, text = _questions(maker, rng)
+  ends = (*labels[1:], '.')
+  order = rng.permutation(len(labels))[:6]
+  return Drill('next', text, ''.join(f'{labels[i]}>{ends[i]}\n' for i in order))
+
+
+def _recall(maker: DrillMaker, rng) -> Drill:
+  labels, questions, text = _questions(maker, rng)
+  order = rng.permutation(len(labels))[:4]
+  return Drill('recall', text, ''.join(
+      f'{labels[i]} {questions[i].left(0)}\n' for i in order))
+
+
+def _read(maker: DrillMaker, rng) -> Drill:
+  """A question and its documents among others → it is reduced look-up by look-up."""
+  by_title = {passage.title: passage for passage in maker.documents}
+  question = maker.pick(rng, maker.questions)
+  titles = [t for t in question.chain if t in by_title]
+  others = maker.pick(rng, maker.documents, int(rng.integers(0, 3)))
+  passages = [by_title[t] for t in titles] + others
+  text = ''.join(maker.text(passages[i]) for i in rng.permutation(len(passages)))
+  steps = [question.left(hop) for hop in range(len(question.chain))]
+  target = '; '.join((*steps, question.found[-1])) + '\n'
+  if rng.random() < 0.5:
+    return Drill('read', f'{question.text}\n{text}=', f' {target}')
+  return Drill('read', f'{text}{question.text}\n=', f' {target}')
+
+
+def _documents(maker: DrillMaker, rng) -> Drill:
+  first, *rest = maker.pick(rng, maker.documents, int(rng.integers(2, 5)))
+  return Drill('documents', f' {first.title}', f': {first.text}\n'
+               + ''.join(maker.text(passage) for passage in rest))
+
+
+_KINDS = (_echo, _echo, _copy, _append, _append, _append, _values, _values, _look_up, _next,
+          _recall, _recall, _recall, _read, _read, _read, _read, _documents)

@@ -1,0 +1,159 @@
+"""Multi-objective question answering over a retriever.
+
+A search is answered with passages, a malformed action with what was wrong; both
+cost a turn, and both are headed by the turns that are left. The answer ends the
+episode with its exact matches as reward; so does an empty budget, with 0. Every
+line begins with a space: tokenizers then spell a word as they do inside a sentence.
+"""
+
+import collections
+from collections.abc import Sequence
+import dataclasses
+import math
+
+from mem1_jax import retrieval
+from mem1_jax import types
+from mem1_jax.env import rewards
+from mem1_jax.text import prompts
+
+# MEM1's budgets (https://arxiv.org/abs/2506.15841): 6 turns up to 4 objectives, 20 for more.
+PAPER_TURNS = ((4, 6), (math.inf, 20))
+
+
+@dataclasses.dataclass(frozen=True)
+class QAConfig:
+  """How an episode runs. Exactly one of `slack` and `max_turns` is set.
+
+  Attributes:
+    top_k: passages per search.
+    max_passage_chars: longer passages are cut at a word; cuts are counted.
+    slack: turns beyond the task's hops, ≥ 1, since the answer takes one.
+    max_turns: turns whatever the hops; or (objectives up to, turns) pairs in
+      rising order, such as `PAPER_TURNS`.
+  """
+
+  top_k: int
+  max_passage_chars: int
+  slack: int | None
+  max_turns: int | Sequence[tuple[float, int]] | None
+
+  def __post_init__(self):
+    if (self.slack is None) == (self.max_turns is None):
+      raise ValueError(f'slack={self.slack} and max_turns={self.max_turns}: set exactly one')
+    for name, least in (('top_k', 1), ('max_passage_chars', 1), ('slack', 1)):
+      value = getattr(self, name)
+      if value is not None and value < least:
+        raise ValueError(f'{name}={value} is below {least}; raise it')
+
+
+def turn_budget(task: types.Task, config: QAConfig) -> int:
+  """Turns that `task` may take, the same for every agent.
+
+  Raises:
+    ValueError: `max_turns` names no budget ≥ 1 for this many objectives.
+  """
+  num_objectives = len(task.questions)
+  if config.slack is not None:
+    return task.hops + config.slack
+  pairs = ((math.inf, config.max_turns),) if isinstance(config.max_turns, int) else (
+      config.max_turns)
+  budget = next((turns for up_to, turns in pairs if num_objectives <= up_to), 0)
+  if budget < 1:
+    raise ValueError(f'max_turns={config.max_turns} gives {budget} turns to {num_objectives}'
+                     ' objectives; give at least 1')
+  return budget
+
+
+class QAEpisode:
+  """One task in progress; see `env.environment.Episode` for the counters.
+
+  Attributes:
+    score: of the answer; None while there is none.
+    cut_passages: passages that were longer than `max_passage_chars`.
+  """
+
+  def __init__(self, task: types.Task, retriever: retrieval.Retriever, config: QAConfig):
+    self.task = task
+    self.retriever = retriever
+    self.config = config
+    self.max_turns = turn_budget(task, config)
+    self.turns = self.searches = self.malformed = self.cut_passages = 0
+    self.is_done = False
+    self.score: rewards.AnswerScore | None = None
+
+  def step(self, action: types.Action) -> types.Observation:
+    """Does one action. Raises ValueError where the episode is done."""
+    return step_many([self], [action])[0]
+
+  def _apply(self, action: types.Action, passages: list[types.Passage]) -> types.Observation:
+    self.turns += 1
+    if action.kind == types.ActionKind.ANSWER:
+      self.is_done = True
+      self.score = rewards.score_answer(action.text, self.task.questions)
+      return types.Observation('', self.score.em, True)
+    if action.kind == types.ActionKind.SEARCH:
+      self.searches += 1
+      text = '\n'.join(self._line(passage) for passage in passages) or ' No results.'
+    else:
+      self.malformed += 1
+      text = f' Invalid action: {action.text}.'
+    if self.turns >= self.max_turns:
+      self.is_done = True
+      return types.Observation('', 0.0, True)
+    return types.Observation(prompts.information(text, self.hint()), 0.0, False)
+
+  def hint(self) -> str:
+    """What heads an information block: the turns left, or that this is the last."""
+    left = self.max_turns - self.turns
+    return f' Turns left: {left}.' if left > 1 else ' Last turn: answer now.'
+
+  def _line(self, passage: types.Passage) -> str:
+    text, limit = ' '.join(passage.text.split()), self.config.max_passage_chars
+    if len(text) > limit:
+      self.cut_passages += 1
+      text = text[:limit + 1].rpartition(' ')[0] or text[:limit]
+    return f' {" ".join(passage.title.split())}: {text}'
+
+
+class QAEnvironment:
+  """Starts `QAEpisode`s over one retriever (`env.environment.Environment`)."""
+
+  def __init__(self, retriever: retrieval.Retriever, config: QAConfig):
+    self.retriever = retriever
+    self.config = config
+
+  def start(self, task: types.Task) -> QAEpisode:
+    return QAEpisode(task, self.retriever, self.config)
+
+  def step_many(
+      self, episodes: Sequence[QAEpisode], actions: Sequence[types.Action]
+  ) -> list[types.Observation]:
+    return step_many(episodes, actions)
+
+
+def step_many(
+    episodes: Sequence[QAEpisode], actions: Sequence[types.Action]
+) -> list[types.Observation]:
+  """Does `actions[i]` in `episodes[i]`, with one retriever call per retriever.
+
+  Raises:
+    ValueError: the lengths differ, or an episode is done or given twice; nothing
+      has been stepped then.
+  """
+  if len(episodes) != len(actions) or len({id(episode) for episode in episodes}) != len(actions):
+    raise ValueError(f'{len(episodes)} episodes and {len(actions)} actions; give one action to'
+                     ' each of different episodes')
+  for episode in episodes:
+    if episode.is_done:
+      raise ValueError(f'episode of task {episode.task.id!r} is done; start a new one')
+  groups = collections.defaultdict(list)
+  for index, (episode, action) in enumerate(zip(episodes, actions)):
+    # A search on the last turn can no longer be read.
+    if action.kind == types.ActionKind.SEARCH and episode.turns + 1 < episode.max_turns:
+      groups[id(episode.retriever), episode.config.top_k].append(index)
+  passages = {}
+  for (_, top_k), group in groups.items():
+    found = episodes[group[0]].retriever.search([actions[i].text for i in group], top_k)
+    passages.update(zip(group, found, strict=True))
+  return [episode._apply(action, passages.get(index, []))
+          for index, (episode, action) in enumerate(zip(episodes, actions))]

@@ -1,0 +1,153 @@
+"""How well and how cheaply an agent answers: greedy, over all trajectories.
+
+Definitions (arXiv 2506.15841, with and without the question in the context):
+
+    em, f1        sums over a task's questions; a wrong number of answers scores 0
+    peak_tokens   most tokens of any one context of the trajectory
+    dependency    sum over generated segments of (prefix + l / 2) * l, tokens²
+    seconds       wall time from an episode's first prefill to its last action,
+                  among the other episodes of its batch
+"""
+
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mem1_jax import assemble, progress
+from mem1_jax.arrays import Params
+from mem1_jax.env.rewards import score_answer
+from mem1_jax.rollout.collect import Collector, Job, RolloutStats
+from mem1_jax.rollout.decode import Engine
+from mem1_jax.rollout.sampling import sampling
+from mem1_jax.text.tokenizer import Tokenizer
+from mem1_jax.types import Trajectory
+
+
+def contexts(trajectory: Trajectory) -> list[tuple[int, int]]:
+  """(tokens read, tokens written) of each turn's context, the question included."""
+  question, read, sizes = len(trajectory.prompt), len(trajectory.prompt), []
+  for j, turn in enumerate(trajectory.turns):
+    new = len(turn.context.segment) if j else 0  # turn 0 reads nothing but the question
+    read = (read if trajectory.is_append_only else question) + new
+    sizes.append((read, len(turn.written)))
+    read += len(turn.written)
+  return sizes
+
+
+def measure(trajectory: Trajectory) -> dict[str, float]:
+  """The metrics of one trajectory."""
+  score = score_answer(trajectory.answer or '', trajectory.task.questions)
+  sizes = contexts(trajectory)
+  peak = max(read + written for read, written in sizes)
+  return {
+      'em': score.em,
+      'em_per_question': score.em / len(trajectory.task.questions),
+      'f1': score.f1,
+      'answered': float(trajectory.answer is not None),
+      'peak_tokens': peak - len(trajectory.prompt),
+      'peak_tokens_with_question': peak,
+      'dependency': sum((read + written / 2) * written for read, written in sizes),
+      'turns': len(trajectory.turns),
+      'searches': trajectory.searches,
+      'generated_tokens': sum(written for _, written in sizes),
+      'seconds': trajectory.seconds,
+  }
+
+
+def aggregate(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+  """Means over all trajectories, and how many they are.
+
+  Raises:
+    ValueError: for none.
+  """
+  if not trajectories:
+    raise ValueError('no trajectory to aggregate; evaluate at least one task.')
+  rows = [measure(t) for t in trajectories]
+  means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+  return means | {'episodes': len(rows)}
+
+
+class Evaluator:
+  """Greedy evaluation of one agent on one engine, the same tasks every time."""
+
+  def __init__(self, config: Any, engine: Engine, tokenizer: Tokenizer, environment: Any):
+    self._config = config
+    agent = assemble.make_agent(config, tokenizer)
+    self._collector = Collector(engine, agent, environment.start, tokenizer.token_bytes,
+                                config.seed, has_gaps=False)
+
+  def run(self, params: Params, objectives: int, split: str, num_tasks: int,
+          on_done: Callable[[Trajectory], None] = lambda _: None,
+          ) -> tuple[list[Trajectory], RolloutStats]:
+    """Episodes of tasks 0…num_tasks-1 of `objectives` questions each."""
+    composer = assemble.make_composer(self._config, split, objectives)
+    jobs = [Job(composer.task(i), i) for i in range(num_tasks)]
+    options = sampling(self._config.rollout.temperature, is_greedy=True,
+                       max_tokens=self._config.eval.max_tokens)
+    return self._collector.run(params, jobs, options, on_done=on_done)
+
+
+def record(trajectory: Trajectory, tokenizer: Tokenizer) -> dict[str, Any]:
+  """A trajectory as JSON for people (report/console.py says what the keys mean)."""
+  task, sizes = trajectory.task, contexts(trajectory)
+  question = tokenizer.decode(trajectory.prompt.ids)
+  before = '[all of the above] ' if trajectory.is_append_only else question
+  read = ['', *(tokenizer.decode(t.context.segment.ids) for t in trajectory.turns[1:])]
+  turns = []
+  for j, turn in enumerate(trajectory.turns):
+    is_last = j + 1 == len(trajectory.turns)
+    following = None if is_last else trajectory.turns[j + 1].context
+    turns.append({
+        'saw': (before if j else question) + read[j],
+        'wrote': tokenizer.decode(turn.written.ids),
+        'information': '' if is_last else tokenizer.decode(
+            following.segment.ids[following.num_carried:]),
+        'action': {'kind': turn.action.kind.value, 'text': turn.action.text},
+        'tokens_in_context': sum(sizes[j]),
+        'dropped': '' if is_last or trajectory.is_append_only else read[j],
+    })
+  questions = [{'label': label, 'text': q.text, 'answers': q.answers, 'id': q.id}
+               for label, q in zip(task.labels, task.questions)]
+  return {'task': {'id': task.id, 'questions': questions}, 'turns': turns,
+          'answer': trajectory.answer, 'score': measure(trajectory)}
+
+
+def write_records(path: pathlib.Path, trajectories: Sequence[Trajectory], tokenizer: Tokenizer):
+  """One JSON line per trajectory."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with path.open('w') as file:
+    for trajectory in trajectories:
+      print(json.dumps(record(trajectory, tokenizer)), file=file)
+
+
+def run(config: Any, workdir: pathlib.Path, name: str = '') -> dict[str, dict[str, float]]:
+  """Evaluates `config.agent` with `config.init` on every number of `eval.objectives`.
+
+  Each cell is written to `workdir/NAME-N.json` with its trajectories beside it;
+  one that is there is not computed again.
+
+  Returns:
+    {str(objectives): cell}, the fields of report/summary.py.
+  """
+  workdir.mkdir(parents=True, exist_ok=True)
+  name = name or config.agent
+  files = {str(n): workdir / f'{name}-{n}.json' for n in config.eval.objectives}
+  missing = {n: path for n, path in files.items() if not path.exists()}
+  if missing:
+    tokenizer = assemble.make_tokenizer(config)
+    policy = assemble.make_policy(config, tokenizer)
+    params = assemble.initial_params(config, policy)
+    engine = assemble.make_engine(config, policy, tokenizer, config.agent == 'full_context')
+    evaluator = Evaluator(config, engine, tokenizer, assemble.make_environment(config))
+    with progress.bar(name, len(missing) * config.eval.tasks) as bar:
+      for n, path in missing.items():
+        trajectories, stats = evaluator.run(
+            params, int(n), config.eval.split, config.eval.tasks,
+            lambda _: bar.advance(1, f'{n} objectives'))  # pylint: disable=cell-var-from-loop
+        write_records(path.with_suffix('.jsonl'), trajectories, tokenizer)
+        cell = aggregate(trajectories) | {'overflow': stats.num_overflow}
+        path.write_text(json.dumps(cell, indent=2) + '\n')
+  return {n: json.loads(path.read_text()) for n, path in files.items()}

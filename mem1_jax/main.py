@@ -1,0 +1,180 @@
+"""The command line: `python -m mem1_jax.main COMMAND --help`.
+
+Every command takes `--config` (a file, or the name of a packaged one) and dotted
+overrides of its knobs, such as `--config.ppo.clip=0.1`; configs/base.py lists them.
+"""
+
+import argparse
+import ast
+import importlib.util
+import json
+import os
+import pathlib
+import sys
+
+import jax
+from ml_collections import ConfigDict
+
+from mem1_jax import configs
+
+
+def load_config(name: str, overrides: list[str]) -> ConfigDict:
+  """The config of a file or a packaged name, with `--config.key=value` overrides applied.
+
+  Raises:
+    ValueError: on an argument that is no override, an unknown knob or a value of another type.
+  """
+  path, _, argument = configs.resolve(name).partition(':')
+  spec = importlib.util.spec_from_file_location('mem1_jax_config', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config(argument) if argument else module.get_config()
+  for text in overrides:
+    key, equals, value = text.removeprefix('--config.').partition('=')
+    if not text.startswith('--config.') or not equals:
+      raise ValueError(f'argument {text!r} is unknown; overrides look like --config.ppo.clip=0.1')
+    _override(config, key, value)
+  return config
+
+
+def _override(config: ConfigDict, key: str, text: str):
+  *groups, leaf = key.split('.')
+  try:
+    node = config
+    for group in groups:
+      node = node[group]
+    old = node[leaf]
+  except (KeyError, AttributeError, TypeError) as error:
+    raise ValueError(f'--config.{key}: {error.args[0] if error.args else error}') from error
+  value = text if isinstance(old, str) else _literal(key, text)
+  if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+    value = float(value)
+  if isinstance(old, tuple) and isinstance(value, int):
+    value = (value,)
+  if type(value) is not type(old):
+    raise ValueError(f'--config.{key}={text}: expected {type(old).__name__}, like {old!r}.')
+  node[leaf] = value
+
+
+def _literal(key: str, text: str):
+  try:
+    return ast.literal_eval({'true': 'True', 'false': 'False'}.get(text.lower(), text))
+  except (ValueError, SyntaxError) as error:
+    raise ValueError(f'--config.{key}={text}: not a Python literal; quote strings.') from error
+
+
+def train(config: ConfigDict, args: argparse.Namespace):
+  """PPO."""
+  from mem1_jax import train as training
+  training.run(config, pathlib.Path(args.workdir), args.resume, args.profile)
+
+
+def sft(config: ConfigDict, args: argparse.Namespace):
+  """Supervised training."""
+  from mem1_jax import sft as supervised
+  supervised.run(config, pathlib.Path(args.workdir), args.resume)
+
+
+def evaluate(config: ConfigDict, args: argparse.Namespace):
+  """Greedy evaluation of one agent, a table and the trajectories."""
+  from mem1_jax import evaluate as evaluation
+  evaluation.run(config, pathlib.Path(args.workdir))
+
+
+def quickstart(config: ConfigDict, args: argparse.Namespace):
+  """Trains and evaluates on the embedded world, and writes the report."""
+  from mem1_jax import quickstart as story
+  story.run(config, pathlib.Path(args.workdir), args.resume)
+
+
+def tasks(config: ConfigDict, args: argparse.Namespace):
+  """Prints composed tasks with their answers."""
+  from mem1_jax import assemble
+  from mem1_jax.text.prompts import task_prompt
+  composer = assemble.make_composer(config, config.data.split, config.data.objectives)
+  for index in range(args.start, args.start + args.n):
+    task = composer.task(index)
+    if args.json:
+      print(json.dumps({'id': task.id, 'questions': [q.text for q in task.questions],
+                        'answers': [q.answers for q in task.questions], 'hops': task.hops}))
+      continue
+    print(f'task {task.id} · {len(task.questions)} objectives · {task.hops} hops')
+    print(task_prompt(task, config.prompt_style), end='')
+    for label, question in zip(task.labels, task.questions):
+      steps = ' → '.join((*question.chain, question.answers[0]))
+      print(f'  {label} {steps}')
+    print()
+
+
+def inspect(config: ConfigDict, args: argparse.Namespace):
+  """Shows a recorded trajectory turn by turn."""
+  del config
+  from mem1_jax.report import console
+  lines = pathlib.Path(args.file).read_text().splitlines()
+  if not 0 <= args.n < len(lines):
+    raise ValueError(f'{args.file} has trajectories 0 to {len(lines) - 1}, not {args.n}.')
+  console.show(json.loads(lines[args.n]), max_chars=args.max_chars)
+
+
+def chat(config: ConfigDict, args: argparse.Namespace):
+  """Answers questions typed at the prompt, turn by turn."""
+  del args
+  from mem1_jax import chat as conversation
+  conversation.run(config)
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+      prog='mem1', description='Train and study language agents with constant memory.',
+      epilog='Knobs of a config are overridden by --config.NAME=VALUE; configs/base.py has all.')
+  commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+
+  def add(function, text: str, workdir: str | None = None):
+    command = commands.add_parser(function.__name__, help=text, description=text,
+                                  epilog=parser.epilog)
+    command.set_defaults(function=function)
+    command.add_argument('--config', default='atlas', metavar='FILE_OR_NAME',
+                         help='config file or packaged name (default: %(default)s)')
+    if workdir:
+      command.add_argument('--workdir', default=workdir, help='run folder (default: %(default)s)')
+    return command
+
+  command = add(train, 'PPO training.', 'runs/train')
+  command.add_argument('--resume', action='store_true', help='continue from the last checkpoint')
+  command.add_argument('--profile', type=int, default=0, metavar='ITERATION',
+                       help='trace that iteration (≥ 1) for TensorBoard and Perfetto; 0 for none')
+  command = add(sft, 'Supervised training: drills or the scripted expert.', 'runs/sft')
+  command.add_argument('--resume', action='store_true', help='continue from the last checkpoint')
+  add(evaluate, 'Greedy evaluation of --config.init on eval.objectives.', 'runs/evaluate')
+  command = add(quickstart, 'PPO, evaluation of three agents, report.', 'runs/quickstart')
+  command.add_argument('--resume', action='store_true', help='continue where it was stopped')
+  command = add(tasks, 'Shows composed tasks.')
+  command.add_argument('-n', type=int, default=5, help='how many (default: %(default)s)')
+  command.add_argument('--start', type=int, default=0, help='index of the first')
+  command.add_argument('--json', action='store_true', help='one JSON line each')
+  command = add(inspect, 'Shows a trajectory turn by turn.')
+  command.add_argument('file', help='a .jsonl of trajectories, as evaluation writes it')
+  command.add_argument('-n', type=int, default=0, help='which line, from 0')
+  command.add_argument('--max-chars', type=int, default=None, help='cut long texts, saying so')
+  add(chat, 'Answers your own questions over the embedded documents.')
+  return parser
+
+
+def run(argv: list[str] | None = None):
+  """Entry point; user errors end with one line and status 2."""
+  args, rest = _parser().parse_known_args(argv)
+  try:
+    config = load_config(args.config, rest)
+    if config.compilation_cache:
+      cache = os.path.abspath(os.path.expanduser(config.compilation_cache))
+      jax.config.update('jax_compilation_cache_dir', cache)
+    args.function(config, args)
+  except (ValueError, FileNotFoundError, FileExistsError) as error:
+    if os.environ.get('MEM1_TRACEBACK'):
+      raise
+    print(f'mem1 {args.command}: {error}', file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == '__main__':
+  run()

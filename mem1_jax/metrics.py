@@ -1,0 +1,230 @@
+"""What a run writes down: metrics by step, and the folder that explains itself.
+
+    metrics.jsonl   one line per step, flushed at once
+    tensorboard/    the same, through tensorboardX (no TensorFlow)
+    run.json        command, seed, commit, versions, machine
+    config.txt      the config as it ran
+    README.txt      what is in the folder
+"""
+
+import datetime
+import importlib.metadata
+import json
+import math
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+
+import jax
+
+JSONL, TENSORBOARD = 'metrics.jsonl', 'tensorboard'
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+_BACKEND_COMPILE = '/jax/core/compile/backend_compile_duration'
+
+_README = '''This folder holds one run of mem1_jax.
+
+run.json        how it was started: command, seed, commit, versions, machine
+config.txt      the config as it ran, every knob
+metrics.jsonl   one JSON object per step; null where a number was not finite
+tensorboard/    the same numbers: tensorboard --logdir <this folder>
+'''
+
+
+class MetricsWriter:
+  """Writes scalars to `metrics.jsonl`, TensorBoard and, if asked, wandb.
+
+  Args:
+    run_dir: created if missing.
+    tensorboard: whether to write TensorBoard files.
+    wandb: keyword arguments of `wandb.init`, or None for no wandb.
+    resume_step: the step a run continues after: later lines are dropped, since
+      those steps will be done again. None appends. A line that a kill cut
+      short is dropped in any case.
+
+  Raises:
+    ValueError: wandb is asked for and not installed.
+  """
+
+  def __init__(self, run_dir: str | os.PathLike, tensorboard: bool = True,
+               wandb: Mapping | None = None, resume_step: int | None = None):
+    self.path = pathlib.Path(run_dir) / JSONL
+    self.path.parent.mkdir(parents=True, exist_ok=True)
+    if self.path.exists():
+      _drop_after(self.path, math.inf if resume_step is None else resume_step)
+    self._file = self.path.open('a')
+    self._board = self._wandb = None
+    if tensorboard:
+      import tensorboardX  # takes a second to import
+      purge_step = None if resume_step is None else resume_step + 1
+      self._board = tensorboardX.SummaryWriter(
+          str(self.path.parent / TENSORBOARD), purge_step=purge_step)
+    if wandb is not None:
+      self._wandb = _start_wandb(self.path.parent, wandb)
+
+  def write(self, step: int, scalars: Mapping) -> None:
+    """Records numbers, numpy or jax scalars under `step` (waits for jax ones)."""
+    values = {name: float(x) for name, x in scalars.items()}
+    finite = {name: x if math.isfinite(x) else None for name, x in values.items()}
+    line = {'step': int(step), 'time': time.time()} | finite
+    self._file.write(json.dumps(line, allow_nan=False) + '\n')
+    self._file.flush()
+    if self._board is not None:
+      for name, x in values.items():
+        self._board.add_scalar(name, x, int(step))
+      self._board.flush()
+    if self._wandb is not None:
+      self._wandb.log(values, step=int(step))
+
+  def close(self) -> None:
+    self._file.close()
+    if self._board is not None:
+      self._board.close()
+    if self._wandb is not None:
+      self._wandb.finish()
+
+
+def read_metrics(run_dir: str | os.PathLike) -> list[dict]:
+  """The lines of `metrics.jsonl`; a last one that was cut short is left out."""
+  lines = (pathlib.Path(run_dir) / JSONL).read_text().split('\n')
+  return [json.loads(line) for line in lines[:-1]]  # a whole line ends with a newline
+
+
+def _drop_after(path: pathlib.Path, step: float) -> None:
+  kept = [line for line in read_metrics(path.parent) if line['step'] <= step]
+  # Written beside and renamed: a kill here must not lose the history.
+  new = path.with_suffix('.tmp')
+  new.write_text(''.join(json.dumps(line) + '\n' for line in kept))
+  new.replace(path)
+
+
+def _start_wandb(run_dir: pathlib.Path, settings: Mapping):
+  try:
+    import wandb
+  except ImportError as error:
+    raise ValueError('the config asks for wandb, which is not installed; pip install wandb, or '
+                     'leave it out of the config') from error
+  return wandb.init(dir=str(run_dir), **settings)
+
+
+class CompileCounter:
+  """Counts programs compiled (or fetched from the compilation cache) since it was made.
+
+  It hears of every compilation in the process, those of small eager operations
+  on new shapes included.
+  """
+
+  _compiled: list[str] | None = None  # of the process; jax offers no per-listener removal
+
+  def __init__(self):
+    if CompileCounter._compiled is None:
+      CompileCounter._compiled = []
+      jax.monitoring.register_event_duration_secs_listener(_hear_compile)
+    self.reset()
+
+  def reset(self) -> None:
+    """Starts counting anew."""
+    self._start = len(CompileCounter._compiled)
+
+  @property
+  def names(self) -> list[str]:
+    """The functions compiled since the start, in order."""
+    return CompileCounter._compiled[self._start:]
+
+  @property
+  def count(self) -> int:
+    return len(self.names)
+
+  def assert_none(self, allowed: tuple[str, ...] = ()) -> None:
+    """Checks that nothing was compiled but functions named in `allowed`.
+
+    Raises:
+      RuntimeError: names what was compiled.
+    """
+    compiled = [name for name in self.names if name not in allowed]
+    if compiled:
+      raise RuntimeError(
+          f'{len(compiled)} programs were compiled after warm-up: {", ".join(compiled[:8])}; '
+          'a shape, dtype or static argument changed (JAX_EXPLAIN_CACHE_MISSES=1 says which)')
+
+
+def _hear_compile(event: str, duration_s: float, **details) -> None:
+  del duration_s
+  if event == _BACKEND_COMPILE:
+    CompileCounter._compiled.append(str(details.get('fun_name', 'unknown')))
+
+
+def describe_run(run_dir: str | os.PathLike, config_text: str, seed: int,
+                 extra: Mapping | None = None, files: Mapping[str, str] | None = None) -> dict:
+  """Writes `run.json`, `config.txt` and `README.txt`; returns what is in run.json.
+
+  Called again (a resumed run), it adds to run.json's list of starts.
+
+  Args:
+    config_text: the config, readable.
+    extra: JSON to add to run.json.
+    files: {name: what it is} of further files, for README.txt.
+  """
+  run_dir = pathlib.Path(run_dir)
+  run_dir.mkdir(parents=True, exist_ok=True)
+  start = {
+      'time': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
+      'command': [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]],
+      'commit': commit(),
+      'versions': {'python': platform.python_version()} | {p: _version(p) for p in _PACKAGES},
+      'machine': machine(),
+  }
+  path = run_dir / 'run.json'
+  starts = json.loads(path.read_text())['starts'] if path.exists() else []
+  described = {'seed': seed, 'starts': [*starts, start]} | dict(extra or {})
+  path.write_text(json.dumps(described, indent=2) + '\n')
+  (run_dir / 'config.txt').write_text(config_text)
+  more = ''.join(f'{name:<15} {text}\n' for name, text in (files or {}).items())
+  (run_dir / 'README.txt').write_text(_README + more)
+  return described
+
+
+def machine() -> dict:
+  """Where this process computes; no host or user name."""
+  devices = jax.devices()
+  return {'platform': devices[0].platform, 'device': devices[0].device_kind,
+          'num_devices': len(devices), 'num_processes': jax.process_count(),
+          'cpu_cores': os.cpu_count(), 'system': f'{platform.system()} {platform.machine()}'}
+
+
+def commit() -> str:
+  """The git commit of this package: of its installation, else of its checkout, else 'unknown'.
+
+  '+changes' is added for a checkout with uncommitted changes to the package.
+  """
+  try:
+    direct_url = importlib.metadata.distribution('mem1_jax').read_text('direct_url.json')
+    installed = json.loads(direct_url or '{}').get('vcs_info', {}).get('commit_id')
+    if installed:
+      return installed
+  except importlib.metadata.PackageNotFoundError:
+    pass
+  here = pathlib.Path(__file__)
+  git = ['git', '-C', str(here.parent)]
+  try:
+    # Only if this very file is tracked: a wheel may lie inside someone else's repository.
+    _run([*git, 'ls-files', '--error-unmatch', here.name])
+    changes = '+changes' if _run([*git, 'status', '--porcelain', '.']) else ''
+    return _run([*git, 'rev-parse', 'HEAD']) + changes
+  except (OSError, subprocess.SubprocessError):
+    return 'unknown'
+
+
+def _run(command: list[str]) -> str:
+  return subprocess.run(
+      command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
+
+
+def _version(package: str) -> str:
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return 'not installed'

@@ -1,0 +1,115 @@
+"""Optimisers: AdamW with warm-up, a schedule, clipping, and decay on matrices only."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mem1_jax.arrays import Array, Params
+
+# Names of parameters that are vectors. Their rank cannot tell: a scan over
+# layers stacks a [D] scale to [L, D], and a bias may have a heads dimension.
+_VECTORS = ('bias', 'scale')
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+  """Every number of the optimiser; none has a default.
+
+  Attributes:
+    policy_lr, value_lr: peak learning rates, ≥ 0.
+    warmup_steps: updates over which the rate rises linearly from 0 to its peak;
+      the first update already uses 1 / warmup_steps of it.
+    schedule: 'constant' or 'cosine' after the warm-up.
+    total_steps: updates at which 'cosine' arrives; not read by 'constant'.
+    final_fraction: of the peak, where 'cosine' ends and stays, in [0, 1].
+    beta1, beta2, epsilon: Adam's (Kingma & Ba 2015, arXiv 1412.6980).
+    weight_decay: decoupled (Loshchilov & Hutter 2019, arXiv 1711.05101), times
+      the learning rate, on matrices and embeddings only.
+    max_grad_norm: gradients of a network are scaled down to this global norm,
+      > 0; inf for none.
+
+  A step is one call of the optimiser: for PPO, one minibatch.
+  """
+
+  policy_lr: float
+  value_lr: float
+  warmup_steps: int
+  schedule: str
+  total_steps: int
+  final_fraction: float
+  beta1: float
+  beta2: float
+  epsilon: float
+  weight_decay: float
+  max_grad_norm: float
+
+  def __post_init__(self):
+    if self.schedule not in ('constant', 'cosine'):
+      raise ValueError(f"schedule={self.schedule!r} is not 'constant' or 'cosine'; use one of them")
+    for name in ('policy_lr', 'value_lr', 'warmup_steps', 'weight_decay'):
+      if not getattr(self, name) >= 0:
+        raise ValueError(f'{name}={getattr(self, name)} must be ≥ 0; raise it')
+    if not self.max_grad_norm > 0.0:
+      raise ValueError(f'max_grad_norm={self.max_grad_norm} must be > 0; use inf for no clipping')
+    if self.schedule == 'cosine' and self.total_steps <= self.warmup_steps:
+      raise ValueError(f'total_steps={self.total_steps} must exceed warmup_steps='
+                       f'{self.warmup_steps}; raise it or use schedule=constant')
+    if not 0.0 <= self.final_fraction <= 1.0:
+      raise ValueError(f'final_fraction={self.final_fraction} is outside [0, 1]; '
+                       'choose one inside')
+
+
+class Optimizers(NamedTuple):
+  """One per network: each has its own rate, moments and gradient norm."""
+
+  policy: optax.GradientTransformation
+  value: optax.GradientTransformation
+
+
+def build(config: OptimConfig) -> Optimizers:
+  """The policy's and the critic's optimiser."""
+  return Optimizers(adamw(config, config.policy_lr), adamw(config, config.value_lr))
+
+
+def adamw(config: OptimConfig, peak: float) -> optax.GradientTransformation:
+  """Global-norm clipping, then AdamW at `learning_rate(config, peak)`."""
+  return optax.chain(
+      optax.clip_by_global_norm(config.max_grad_norm),
+      optax.adamw(learning_rate(config, peak), b1=config.beta1, b2=config.beta2,
+                  eps=config.epsilon, weight_decay=config.weight_decay, mask=is_decayed))
+
+
+def learning_rate(config: OptimConfig, peak: float) -> Callable[[Array], Array]:
+  """The rate of update number `count` = 0, 1, 2… (count may be traced).
+
+      warm-up    peak * (count + 1) / warmup_steps
+      constant   peak
+      cosine     peak * (f + (1 - f) * (1 + cos(pi * t)) / 2),
+                 t = (count - warmup_steps) / (total_steps - warmup_steps), f = final_fraction
+  """
+  def rate(count):
+    count = jnp.asarray(count, jnp.float32)
+    factor = jnp.ones_like(count)
+    if config.schedule == 'cosine':
+      length = config.total_steps - config.warmup_steps
+      t = jnp.clip((count - config.warmup_steps) / length, 0.0, 1.0)
+      final = config.final_fraction
+      factor = final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * t))
+    if config.warmup_steps:
+      factor = jnp.where(count < config.warmup_steps, (count + 1.0) / config.warmup_steps, factor)
+    return peak * factor
+
+  return rate
+
+
+def is_decayed(params: Params) -> Params:
+  """A tree of bools: True for matrices, False for norm scales and biases."""
+  def is_matrix(path, leaf):
+    name = jax.tree_util.keystr(path[-1:], simple=True)
+    return leaf.ndim >= 2 and not name.endswith(_VECTORS)
+
+  return jax.tree_util.tree_map_with_path(is_matrix, params)

@@ -1,0 +1,82 @@
+"""How far a loop has come: a bar on a terminal, now and then a line elsewhere."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import rich.console
+import rich.progress
+import rich.text
+
+_LINE_EVERY_S = 20.0
+
+
+class Progress:
+  """Counts towards `total` and shows rate, time elapsed and time remaining.
+
+      with progress.bar('train', 200) as bar:
+        for step in range(200):
+          …
+          bar.advance(1, f'reward {reward:.2f}')
+
+  On a terminal this is a bar; elsewhere (a pipe, a log file) a plain line at
+  the first and last advance and every `line_every_s` seconds between.
+  """
+
+  def __init__(self, name: str, total: int, rich_bar: rich.progress.Progress | None,
+               emit: Callable[[str], None], line_every_s: float,
+               clock: Callable[[], float] = time.monotonic):
+    self._name, self._total, self._bar, self._emit = name, total, rich_bar, emit
+    self._line_every_s, self._clock = line_every_s, clock
+    self._done, self._start, self._last = 0, clock(), -float('inf')
+    self._task = rich_bar.add_task(name, total=total, text='') if rich_bar else None
+
+  def advance(self, count: int = 1, text: str = '') -> None:
+    """`count` more are done; `text` is shown beside."""
+    self._done += count
+    if self._bar is not None:
+      self._bar.update(self._task, advance=count, text=text)
+      return
+    now = self._clock()
+    if now - self._last >= self._line_every_s or self._done >= self._total:
+      self._last = now
+      self._emit(self._line(now - self._start, text))
+
+  def _line(self, elapsed_s: float, text: str) -> str:
+    rate = self._done / max(elapsed_s, 1e-9)
+    remaining_s = max(self._total - self._done, 0) / max(rate, 1e-9)
+    line = (f'{self._name} {self._done}/{self._total} · {rate:.2f}/s · elapsed '
+            f'{_minutes(elapsed_s)} · left {_minutes(remaining_s)}')
+    return f'{line} · {text}' if text else line
+
+
+class _RateColumn(rich.progress.ProgressColumn):
+  """Advances per second."""
+
+  def render(self, task):
+    speed = task.finished_speed or task.speed
+    return rich.text.Text('' if speed is None else f'{speed:.2f}/s')
+
+
+def _minutes(seconds: float) -> str:
+  minutes, seconds = divmod(round(seconds), 60)
+  return f'{minutes}:{seconds:02d}'
+
+
+@contextlib.contextmanager
+def bar(name: str, total: int, console: rich.console.Console | None = None,
+        line_every_s: float = _LINE_EVERY_S) -> Iterator[Progress]:
+  """A `Progress` on standard error, so that standard output stays for results."""
+  console = console or rich.console.Console(file=sys.stderr)
+  if not console.is_terminal:
+    emit = lambda line: print(line, file=console.file, flush=True)
+    yield Progress(name, total, None, emit, line_every_s)
+    return
+  columns = (
+      rich.progress.TextColumn('{task.description}'), rich.progress.BarColumn(bar_width=30),
+      rich.progress.MofNCompleteColumn(), _RateColumn(), rich.progress.TimeElapsedColumn(),
+      rich.progress.TextColumn('left'), rich.progress.TimeRemainingColumn(),
+      rich.progress.TextColumn('{task.fields[text]}'))
+  with rich.progress.Progress(*columns, console=console) as rich_bar:
+    yield Progress(name, total, rich_bar, console.print, line_every_s)

@@ -1,0 +1,16 @@
+"""What a search back end is."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from mem1_jax import types
+
+
+class Retriever(Protocol):
+
+  def search(self, queries: Sequence[str], top_k: int) -> list[list[types.Passage]]:
+    """For each query its best passages, best first, at most `top_k`.
+
+    The same queries give the same passages in the same order, whatever else is in
+    the batch. A query without any usable word finds nothing.
+    """

@@ -1,0 +1,300 @@
+"""The PPO update: packed episodes in, new parameters and metrics out.
+
+    score    Episodes → TrainBatch     reference log-probs, values, advantages
+    update   TrainBatch → TrainState   scan(epochs) of scan(minibatches)
+
+Both are jitted once. How many rows of the fixed [B, S] batch are filled
+differs from step to step, so they walk over micro-rows of a fixed shape with a
+dynamic trip count; every mean is over the minibatch's generated tokens,
+however they fell into micro-rows.
+
+Old log-probs are the sampler's: at equal parameters the ratio is 1, and the
+`logprob_gap_…` metrics say how true that is.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mem1_jax.arrays import Array, Episodes, Params, TrainBatch, TrainState
+from mem1_jax.ops import logprobs
+from mem1_jax.rl import advantages, losses
+from mem1_jax.rl.config import PPOConfig
+
+Metrics = dict[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+  """The pure functions that PPO trains."""
+
+  hidden: Callable  # (policy, tokens_BS, position_BS, key_end_BS) -> hidden_BSD
+  head: Callable  # policy -> head_DV, the unembedding
+  value: Callable  # (value, tokens_BS, position_BS, key_end_BS) -> value_BS, unshifted
+
+
+def init_state(policy: Params, value: Params, policy_optimizer: optax.GradientTransformation,
+               value_optimizer: optax.GradientTransformation, kl_coef: float) -> TrainState:
+  """A fresh state that owns its parameters.
+
+  `make_update` donates the state, so it must not share buffers with the
+  reference, nor the critic's trunk with the policy it was copied from.
+  """
+  policy, value = jax.tree.map(jnp.copy, (policy, value))
+  # One array each: a buffer cannot be donated twice.
+  step, skipped = jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32)
+  return TrainState(step, policy, value, policy_optimizer.init(policy),
+                    value_optimizer.init(value), jnp.asarray(kl_coef, jnp.float32), skipped)
+
+
+def check_skipped(num_skipped: int, config: PPOConfig) -> None:
+  """Stops training that cannot go on.
+
+  Raises:
+    FloatingPointError: `TrainState.skipped` has reached `max_skipped`.
+  """
+  if num_skipped >= config.max_skipped:
+    raise FloatingPointError(
+        f'{num_skipped} updates in a row had a loss or gradient that is not finite '
+        f'(max_skipped={config.max_skipped}); the parameters are those before them. Resume from '
+        'the last checkpoint with a lower learning rate, or look for the cause with '
+        'JAX_DEBUG_NANS=1')
+
+
+def _check_rows(num_rows_max: int, config: PPOConfig) -> None:
+  multiple = config.num_minibatches * config.micro_rows
+  if num_rows_max % multiple:
+    raise ValueError(
+        f'a batch of {num_rows_max} rows cannot be dealt to num_minibatches='
+        f'{config.num_minibatches} in micro-rows of micro_rows={config.micro_rows}; make the '
+        f'number of rows a multiple of {multiple}')
+
+
+def _take(tree, rows_R: Array, sharding):
+  """The given rows of every leaf, spread over devices as `sharding` says."""
+  taken = jax.tree.map(lambda x: x[rows_R], tree)
+  return taken if sharding is None else jax.lax.with_sharding_constraint(taken, sharding)
+
+
+def _num_micro(num_filled: Array, micro_rows: int) -> Array:
+  return (num_filled + micro_rows - 1) // micro_rows
+
+
+def _logprob(networks: Networks, config: PPOConfig, policy: Params, episodes: Episodes):
+  """(logprob_BS, entropy_BS) of the rows' tokens under `policy`."""
+  tags = episodes.tags
+  hidden_BSD = networks.hidden(policy, episodes.tokens, tags.position, tags.key_end)
+  return logprobs.token_logprobs(
+      hidden_BSD, networks.head(policy), episodes.tokens, temperature=config.temperature,
+      num_valid=config.num_valid, chunk=config.logprob_chunk)
+
+
+def _value(networks: Networks, value: Params, episodes: Episodes) -> Array:
+  """value_BS before each token: read from the token that precedes it."""
+  tags = episodes.tags
+  value_BS = networks.value(value, episodes.tokens, tags.position, tags.key_end)
+  return logprobs.shift_right(value_BS.astype(jnp.float32))
+
+
+def make_score(networks: Networks, config: PPOConfig, row_sharding=None) -> Callable:
+  """The jitted `score(value, reference, kl_coef, episodes, num_rows) -> TrainBatch`.
+
+  Rows [0, num_rows) of `episodes` are filled; the others cost nothing and
+  count for nothing, whatever they hold. With `kl_in='reward'` each generated
+  token's reward is lowered by `kl_coef * kl(old, reference)` first.
+
+  Args:
+    row_sharding: how a micro-batch's [micro_rows, S] arrays lie on devices;
+      None leaves it to the compiler.
+  """
+  def score(value, reference, kl_coef, episodes, num_rows):
+    num_rows_max = episodes.tokens.shape[0]
+    _check_rows(num_rows_max, config)
+    is_filled_B1 = jnp.arange(num_rows_max)[:, None] < num_rows
+    tags = dataclasses.replace(
+        episodes.tags, is_generated=episodes.tags.is_generated & is_filled_B1)
+    episodes = dataclasses.replace(episodes, tags=tags)
+    rows_NR = jnp.arange(num_rows_max).reshape(-1, config.micro_rows)
+
+    def body(i, scored):
+      ref_logprob_BS, value_BS = scored
+      rows_R = rows_NR[i]
+      micro = _take(episodes, rows_R, row_sharding)
+      ref_logprob_RS, _ = _logprob(networks, config, reference, micro)
+      value_RS = _value(networks, value, micro)
+      return ref_logprob_BS.at[rows_R].set(ref_logprob_RS), value_BS.at[rows_R].set(value_RS)
+
+    zeros_BS = jnp.zeros(episodes.tokens.shape, jnp.float32)
+    ref_logprob_BS, value_BS = jax.lax.fori_loop(
+        0, _num_micro(num_rows, config.micro_rows), body, (zeros_BS, zeros_BS))
+    reward_BS = episodes.reward
+    if config.kl_in == 'reward':
+      kl_BS = losses.kl(episodes.logprob, ref_logprob_BS, config.kl_estimator)
+      reward_BS = reward_BS - kl_coef * kl_BS
+    advantage_BS = advantages.gae(reward_BS, value_BS, tags, config.gamma, config.lam)
+    target_BS = jnp.where(tags.is_generated, advantage_BS + value_BS, 0.0)
+    if config.whiten:
+      advantage_BS = advantages.whiten(advantage_BS, tags.is_generated)
+    return TrainBatch(episodes, ref_logprob_BS, value_BS, advantage_BS, target_BS)
+
+  return jax.jit(score)
+
+
+def deal_rows(key: Array, num_rows_max: int, num_rows: Array, config: PPOConfig) -> Array:
+  """Row numbers [num_minibatches, micro-rows per minibatch, micro_rows], shuffled.
+
+  Filled rows are shuffled and dealt like cards, the empty ones after them: each
+  minibatch gets as many filled rows as any other, or one less, and has them first.
+  """
+  index_B = jnp.arange(num_rows_max)
+  random_B = jnp.where(index_B < num_rows, jax.random.uniform(key, index_B.shape), jnp.inf)
+  order_B = jnp.argsort(random_B)
+  dealt = order_B.reshape(-1, config.num_minibatches).T
+  return dealt.reshape(config.num_minibatches, -1, config.micro_rows)
+
+
+def _loss(params, micro: TrainBatch, num_tokens: Array, kl_coef: Array, networks: Networks,
+          config: PPOConfig) -> tuple[Array, tuple[Metrics, Metrics]]:
+  """The micro-batch's share of the minibatch's loss; (terms to sum, terms to max)."""
+  policy, value = params
+  episodes, mask_BS = micro.episodes, micro.episodes.tags.is_generated
+  logprob_BS, entropy_BS = _logprob(networks, config, policy, episodes)
+  value_BS = _value(networks, value, episodes)
+  ratio_BS = losses.ratio(logprob_BS, episodes.logprob)
+  gap_BS = jnp.where(mask_BS, jnp.abs(logprob_BS - episodes.logprob), 0.0)
+  tokens = {
+      'policy_loss': losses.policy_loss(ratio_BS, micro.advantage, config.clip),
+      'value_loss': losses.value_loss(value_BS, micro.value, micro.target, config.value_clip),
+      'entropy': entropy_BS,
+      'clip_fraction': losses.is_clipped(ratio_BS, micro.advantage, config.clip),
+      'logprob_gap_mean': gap_BS,
+      'logprob_gap_k3': losses.kl(episodes.logprob, logprob_BS, 'k3'),
+  }
+  if config.kl_in == 'loss':
+    tokens['kl_loss'] = losses.kl(logprob_BS, micro.ref_logprob, config.kl_estimator)
+  means = {name: losses.masked_mean(x_BS, mask_BS, num_tokens) for name, x_BS in tokens.items()}
+  maxima = {'ratio_max': jnp.where(mask_BS, ratio_BS, 0.0).max(), 'logprob_gap_max': gap_BS.max()}
+  loss = (means['policy_loss'] + means['value_loss'] - config.entropy_coef * means['entropy']
+          + kl_coef * means.get('kl_loss', 0.0))
+  return loss, (means, maxima)
+
+
+def _minibatch_gradient(params, batch: TrainBatch, rows_NR: Array, num_rows: Array,
+                        kl_coef: Array, networks: Networks, config: PPOConfig, row_sharding):
+  """(loss, gradients, metrics, number of tokens) of one minibatch, micro-row by micro-row."""
+  # Empty rows have no generated token, but a sum over [rows, S] booleans is cheap.
+  num_tokens = batch.episodes.tags.is_generated[rows_NR.reshape(-1)].sum()
+  num_filled = (rows_NR < num_rows).sum()
+  gradient = jax.value_and_grad(_loss, has_aux=True)
+
+  def one(i):
+    micro = _take(batch, rows_NR[i], row_sharding)
+    return gradient(params, micro, num_tokens, kl_coef, networks, config)
+
+  def body(i, total):
+    (loss, (means, maxima)), grads = total
+    (more, (more_means, more_maxima)), more_grads = one(i)
+    means, grads = jax.tree.map(jnp.add, (means, grads), (more_means, more_grads))
+    maxima = jax.tree.map(jnp.maximum, maxima, more_maxima)
+    return (loss + more, (means, maxima)), grads
+
+  # Gradients accumulate in float32 whatever the parameters are kept in.
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), jax.eval_shape(one, 0))
+  num_micro = _num_micro(num_filled, config.micro_rows)
+  (loss, (means, maxima)), grads = jax.lax.fori_loop(0, num_micro, body, zeros)
+  return loss, grads, means | maxima, num_tokens
+
+
+def make_update(networks: Networks, policy_optimizer: optax.GradientTransformation,
+                value_optimizer: optax.GradientTransformation, config: PPOConfig,
+                row_sharding=None) -> Callable:
+  """The jitted `update(state, batch, num_rows, key) -> (state, metrics)`; donates `state`.
+
+  `key` is the run's shuffling key; (step, epoch) are folded into it, so a
+  resumed run shuffles as if it had never stopped. A minibatch whose loss or
+  gradient is not finite changes nothing and is counted; one without generated
+  tokens changes nothing either.
+
+  Metrics (scalars; over the minibatches applied unless said otherwise):
+    policy_loss, value_loss, kl_loss (if in the loss), entropy, clip_fraction,
+    policy_grad_norm, value_grad_norm (before clipping): means; ratio_max: maximum.
+    logprob_gap_mean, logprob_gap_max, logprob_gap_k3: |learner - rollout|
+      log-prob, before any change: first minibatch of the first epoch.
+    kl: k3 to the reference over the whole batch, as sampled; kl_coef: as used.
+    explained_variance, value_mean, target_mean: of the critic as it scored the batch.
+    skipped_updates: non-finite ones in this call; skipped_in_a_row: up to now.
+    num_rows, num_tokens: filled rows, generated tokens.
+  """
+  def apply(optimizer, grads, opt, params):
+    updates, opt = optimizer.update(grads, opt, params)
+    return optax.apply_updates(params, updates), opt
+
+  def minibatch(carry, rows_NR, batch, num_rows, kl_coef):
+    policy, value, policy_opt, value_opt, skipped = carry
+    loss, (policy_grads, value_grads), metrics, num_tokens = _minibatch_gradient(
+        (policy, value), batch, rows_NR, num_rows, kl_coef, networks, config, row_sharding)
+    policy_norm, value_norm = optax.tree.norm(policy_grads), optax.tree.norm(value_grads)
+    is_finite = jnp.isfinite(loss) & jnp.isfinite(policy_norm) & jnp.isfinite(value_norm)
+    is_empty = num_tokens == 0
+    is_applied = is_finite & ~is_empty
+    new_policy, new_policy_opt = apply(policy_optimizer, policy_grads, policy_opt, policy)
+    new_value, new_value_opt = apply(value_optimizer, value_grads, value_opt, value)
+    skipped = jnp.where(is_applied, 0, jnp.where(is_finite, skipped, skipped + 1))
+    old = (policy, value, policy_opt, value_opt)
+    new = (new_policy, new_value, new_policy_opt, new_value_opt)
+    kept = jax.tree.map(lambda x, y: jnp.where(is_applied, x, y), new, old)
+    metrics |= {'policy_grad_norm': policy_norm, 'value_grad_norm': value_norm}
+    return (*kept, skipped), (metrics, is_applied, is_finite)
+
+  def update(state, batch, num_rows, key):
+    num_rows_max = batch.value.shape[0]
+    _check_rows(num_rows_max, config)
+
+    def epoch(carry, number):
+      epoch_key = jax.random.fold_in(jax.random.fold_in(key, state.step), number)
+      rows = deal_rows(epoch_key, num_rows_max, num_rows, config)
+      return jax.lax.scan(
+          lambda c, rows_NR: minibatch(c, rows_NR, batch, num_rows, state.kl_coef), carry, rows)
+
+    carry = (state.policy, state.value, state.policy_opt, state.value_opt, state.skipped)
+    carry, per_minibatch = jax.lax.scan(epoch, carry, jnp.arange(config.epochs))
+    metrics = _batch_metrics(batch, num_rows) | _reduce(*per_minibatch)
+    metrics |= {'kl_coef': state.kl_coef, 'skipped_in_a_row': carry[-1]}
+    kl_coef = jnp.copy(state.kl_coef)
+    if config.kl_controller == 'adaptive':
+      kl_coef = losses.adapt_kl_coef(kl_coef, metrics['kl'], config.kl_target, config.kl_horizon)
+    return TrainState(state.step + 1, *carry[:-1], kl_coef, carry[-1]), metrics
+
+  return jax.jit(update, donate_argnums=0)
+
+
+def _reduce(metrics: Metrics, is_applied: Array, is_finite: Array) -> Metrics:
+  """One scalar per metric, of arrays [epochs, num_minibatches]."""
+  count = jnp.maximum(is_applied.sum(), 1)
+  reduced = {'skipped_updates': (~is_finite).sum()}
+  for name, values in metrics.items():
+    if name.startswith('logprob_gap'):
+      reduced[name] = values[0, 0]
+    elif name == 'ratio_max':
+      reduced[name] = jnp.where(is_applied, values, 0.0).max()
+    else:
+      reduced[name] = jnp.where(is_applied, values, 0.0).sum() / count
+  return reduced
+
+
+def _batch_metrics(batch: TrainBatch, num_rows: Array) -> Metrics:
+  """What is known before the update."""
+  mask_BS = batch.episodes.tags.is_generated
+  num_tokens = mask_BS.sum()
+  kl_BS = losses.kl(batch.episodes.logprob, batch.ref_logprob, 'k3')
+  return {
+      'kl': losses.masked_mean(kl_BS, mask_BS, num_tokens),
+      'explained_variance': losses.explained_variance(batch.value, batch.target, mask_BS),
+      'value_mean': losses.masked_mean(batch.value, mask_BS, num_tokens),
+      'target_mean': losses.masked_mean(batch.target, mask_BS, num_tokens),
+      'num_rows': jnp.asarray(num_rows, jnp.int32),
+      'num_tokens': num_tokens,
+  }

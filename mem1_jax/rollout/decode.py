@@ -1,0 +1,157 @@
+"""The two device programs of a rollout: read a question, take a turn.
+
+Both have fixed shapes whatever the number of turns, questions or live slots, so
+each compiles once. A slot's cache holds `[question | context | generation]`
+without gaps; a turn begins by cutting it to the tokens that stay visible.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mem1_jax.arrays import Array, KVCache, MemoryState, Params, Turn
+from mem1_jax.ops.logprobs import sampling_logits
+from mem1_jax.rollout.sampling import Sampling, sample
+from mem1_jax.rollout.stop import build_stop_table
+from mem1_jax.types import Stop
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineConfig:
+  """Capacities of the rollout programs: all that fixes their shapes."""
+
+  num_slots: int  # B
+  question_capacity: int  # P, tokens
+  context_capacity: int  # C, tokens
+  turn_capacity: int  # R, tokens
+  cache_capacity: int  # M, tokens
+  prefill_chunk: int  # tokens read per step of a prefill
+  num_valid: int  # vocabulary ids below it may be sampled
+
+  def __post_init__(self):
+    need = self.question_capacity + self.context_capacity + self.turn_capacity
+    if self.cache_capacity < need:
+      raise ValueError(f'cache_capacity {self.cache_capacity} is below question + context + turn '
+                       f'= {need} tokens; raise it.')
+
+
+class Engine:
+  """Compiled `read` and `take_turn` over one cache of fixed size.
+
+  The stop table is the automaton of rollout/stop.py over the vocabulary.
+  """
+
+  def __init__(self, policy: Any, config: EngineConfig, token_bytes, eos_id: int, pad_id: int):
+    self.config = config
+    self._policy = policy
+    table, start, stop = build_stop_table(token_bytes)
+    self._table = jnp.asarray(table)
+    self._automaton = _Automaton(int(start), int(stop), eos_id, pad_id)
+    self._read = jax.jit(self._read_program, donate_argnums=1)
+    self._turn = jax.jit(self._turn_program, donate_argnums=1)
+
+  def init_cache(self) -> KVCache:
+    return self._policy.init_cache(self.config.num_slots, self.config.cache_capacity)
+
+  def read(self, params: Params, cache: KVCache, tokens_BP, position_BP, length_B) -> KVCache:
+    """Reads new questions into the slots with `length > 0`; other slots stay as they are."""
+    return self._read(params, cache, tokens_BP, position_BP, length_B)
+
+  def take_turn(self, params: Params, cache: KVCache, memory: MemoryState, key_B,
+                options: Sampling) -> tuple[Turn, KVCache]:
+    """One turn of every slot with `memory.length > 0`. The cache is donated."""
+    return self._turn(params, cache, self._table, memory, key_B, options)
+
+  def _read_program(self, params, cache, tokens_BP, position_BP, length_B):
+    is_new_B = length_B > 0
+    old_B = cache.length
+    cache = dataclasses.replace(cache, length=jnp.where(is_new_B, 0, old_B))
+    cache, _ = _prefill(self._policy, params, cache, tokens_BP, position_BP, length_B,
+                        self.config.prefill_chunk)
+    return cache
+
+  def _turn_program(self, params, cache, table, memory, key_B, options):
+    cache = dataclasses.replace(cache, length=jnp.minimum(memory.keep, cache.length))
+    cache, hidden_BD = _prefill(self._policy, params, cache, memory.tokens, memory.position,
+                                memory.length, self.config.prefill_chunk)
+    last_B = jnp.maximum(memory.length - 1, 0)[:, None]
+    position_B = jnp.take_along_axis(memory.position, last_B, axis=1)[:, 0] + 1
+    return _decode(self._policy, params, cache, hidden_BD, position_B, memory.length > 0, key_B,
+                   options, table, self._automaton, self.config)
+
+
+def _prefill(policy, params, cache, tokens_BC, position_BC, length_B, chunk):
+  """Reads `length` tokens per row in chunks, as many as the longest row needs.
+
+  Returns the cache and the hidden state of each row's last token, [B, D].
+  """
+  num_chunks = -(-tokens_BC.shape[1] // chunk)
+  pad = ((0, 0), (0, num_chunks * chunk - tokens_BC.shape[1]))
+  tokens_BC, position_BC = jnp.pad(tokens_BC, pad), jnp.pad(position_BC, pad)
+  hidden_shape = jax.eval_shape(policy.head, params).shape[0]
+  dtype = jax.eval_shape(
+      policy.extend, params, tokens_BC[:, :1], position_BC[:, :1], length_B, cache)[0].dtype
+
+  def step(i, state):
+    cache, last_BD = state
+    begin = i * chunk
+    tokens = jax.lax.dynamic_slice_in_dim(tokens_BC, begin, chunk, axis=1)
+    position = jax.lax.dynamic_slice_in_dim(position_BC, begin, chunk, axis=1)
+    num_B = jnp.clip(length_B - begin, 0, chunk)
+    hidden_BTD, cache = policy.extend(params, tokens, position, num_B, cache)
+    index_B11 = jnp.maximum(num_B - 1, 0)[:, None, None]
+    hidden_BD = jnp.take_along_axis(hidden_BTD, index_B11, axis=1)[:, 0]
+    return cache, jnp.where((num_B > 0)[:, None], hidden_BD, last_BD)
+
+  last_BD = jnp.zeros((tokens_BC.shape[0], hidden_shape), dtype)
+  live_chunks = -(-jnp.max(length_B) // chunk)
+  return jax.lax.fori_loop(0, live_chunks, step, (cache, last_BD))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Automaton:
+  start: int
+  stop: int
+  eos_id: int
+  pad_id: int
+
+
+def _decode(policy: Any, params: Params, cache: KVCache, hidden_BD: Array, position_B: Array,
+            is_live_B: Array, key_B: Array, options: Sampling, table: Array,
+            automaton: _Automaton, config: EngineConfig) -> tuple[Turn, KVCache]:
+  """Samples until every live row has stopped. All that was sampled is in the cache."""
+  num, capacity = hidden_BD.shape[0], config.turn_capacity
+  head_DV = policy.head(params)
+  limit = jnp.minimum(options.max_tokens, capacity)
+  turn = Turn(jnp.full((num, capacity), automaton.pad_id, jnp.int32),
+              jnp.zeros((num, capacity), jnp.promote_types(jnp.float32, hidden_BD.dtype)),
+              jnp.zeros(num, jnp.int32),
+              jnp.full(num, Stop.LENGTH, jnp.int32))
+
+  def is_running(state):
+    step, is_active_B = state[0], state[1]
+    return (step < limit) & jnp.any(is_active_B)
+
+  def body(state):
+    step, is_active_B, automaton_B, hidden_BD, cache, turn = state
+    logits_BV = sampling_logits(hidden_BD, head_DV, options.temperature, config.num_valid)
+    token_B, logprob_B = sample(logits_BV, key_B, step, options)
+    automaton_B = table[automaton_B, token_B].astype(jnp.int32)
+    stop_B = jnp.where(automaton_B == automaton.stop, Stop.TAG,
+                       jnp.where(token_B == automaton.eos_id, Stop.EOS, Stop.LENGTH))
+    turn = Turn(
+        turn.tokens.at[:, step].set(jnp.where(is_active_B, token_B, automaton.pad_id)),
+        turn.logprob.at[:, step].set(jnp.where(is_active_B, logprob_B, 0.0)),
+        turn.length + is_active_B,
+        jnp.where(is_active_B, stop_B, turn.stop).astype(jnp.int32))
+    hidden_B1D, cache = policy.extend(params, token_B[:, None], (position_B + step)[:, None],
+                                      is_active_B.astype(jnp.int32), cache)
+    is_active_B &= stop_B == Stop.LENGTH
+    return step + 1, is_active_B, automaton_B, hidden_B1D[:, 0], cache, turn
+
+  start_B = jnp.full(num, automaton.start, jnp.int32)
+  state = (jnp.int32(0), is_live_B, start_B, hidden_BD, cache, turn)
+  *_, cache, turn = jax.lax.while_loop(is_running, body, state)
+  return turn, cache

@@ -1,0 +1,75 @@
+"""The stop automaton: over bytes, lifted to the vocabulary.
+
+A turn ends with the first `</search>` or `</answer>` outside an open `<think>`
+(`memory/segments.py` says the same about text that is complete). The device
+follows it with one gather a token, `state = table[state, token]`, and stops when
+the state is `stop`, which is absorbing.
+
+States are (in think?, the longest suffix read that begins a tag); tags begin with
+the only `<` in them, so a byte that does not continue one begins another at most.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mem1_jax.memory import segments
+
+
+class StopTable(NamedTuple):
+  """`table[state, token]` is the state after the token."""
+
+  table: np.ndarray  # [states, V] int16
+  start: int  # before a turn's first token
+  stop: int  # a turn has ended; absorbing
+
+
+def build_stop_table(token_bytes: Sequence[bytes]) -> StopTable:
+  """Lifts the byte automaton to the tokens of a vocabulary.
+
+  Args:
+    token_bytes: what each id adds to the text; an id without bytes keeps the state.
+
+  Returns:
+    The table, its start and its stop state.
+  """
+  step, start, stop = _byte_automaton()
+  num_states, V = len(step), len(token_bytes)
+  length_V = np.array([len(token) for token in token_bytes], np.int64)
+  order_V = np.argsort(-length_V, kind='stable')  # so that those of ≥ j bytes are a prefix
+  data = np.frombuffer(b''.join(token_bytes), np.uint8)
+  offset_V = (np.cumsum(length_V) - length_V)[order_V]
+  table = np.repeat(np.arange(num_states, dtype=np.int16)[:, None], V, axis=1)
+  for j in range(int(length_V.max(initial=0))):
+    count = int((length_V > j).sum())
+    byte = data[offset_V[:count] + j]
+    table[:, :count] = step[table[:, :count], byte]
+  lifted = np.empty_like(table)
+  lifted[:, order_V] = table
+  return StopTable(lifted, start, stop)
+
+
+def _byte_automaton() -> tuple[np.ndarray, int, int]:
+  """`step[state, byte]` int16 [states, 256], the start and the stop state."""
+  stop_tags = set(segments.ACTION_CLOSE)
+  tags = {False: {segments.THINK_OPEN} | stop_tags, True: {segments.THINK_CLOSE}}
+  state_of = {(in_think, b''): index for index, in_think in enumerate(tags)}
+  for in_think, words in tags.items():
+    for word in sorted(words):
+      for size in range(1, len(word)):
+        state_of.setdefault((in_think, word[:size]), len(state_of))
+  stop = len(state_of)
+  step = np.full((stop + 1, 256), stop, np.int16)
+  for (in_think, read), state in state_of.items():
+    for byte in range(256):
+      word = read + bytes([byte])
+      if word in stop_tags and not in_think:
+        step[state, byte] = stop
+      elif word in tags[in_think]:
+        step[state, byte] = state_of[not in_think, b'']
+      elif (in_think, word) in state_of:
+        step[state, byte] = state_of[in_think, word]
+      else:  # only '<' can begin another tag
+        step[state, byte] = state_of[in_think, b'<' if byte == ord('<') else b'']
+  return step, state_of[False, b''], stop

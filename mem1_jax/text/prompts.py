@@ -1,0 +1,126 @@
+"""The words around a task: tags, prompt templates, information blocks.
+
+Tags frame what an agent writes (`<think>`, `<search>`, `<answer>`) and what it is
+told (`<information>`). Everything that others wrote (questions, documents) goes
+through `escape` or `Tokenizer.encode_data`, never through `Tokenizer.encode`.
+"""
+
+import re
+from collections.abc import Sequence
+
+from mem1_jax import types
+from mem1_jax.text import tokenizer as tokenizer_lib
+
+TAG_NAMES = ('think', 'search', 'information', 'answer')
+TAGS = tuple(tag for name in TAG_NAMES for tag in (f'<{name}>', f'</{name}>'))
+
+# No closing '>' asked for: the text may be cut inside a tag and then continued.
+_TAG_START = re.compile(r'<(?=/?(?:' + '|'.join(TAG_NAMES) + '))', re.IGNORECASE)
+
+# What stands before the questions; the questions themselves are one line each.
+PREAMBLES = {
+    # A model of a million parameters has learned the rules: it gets `contents` instead.
+    'atlas': '',
+    'base': """\
+You answer several questions with the help of a search engine, over several turns.
+
+In every turn, first write your memory between <think> and </think>, then do exactly one thing:
+- <search> query </search> looks up one query. The results come back between <information> and
+  </information>, headed by the number of turns you have left.
+- <answer> first answer; second answer; ... </answer> ends the task.
+
+Only these questions and your latest turn stay readable: everything older is deleted. So copy into
+each <think> whatever you still need: the answers found so far, what each remaining question
+lacks, and your plan.
+
+Give one short answer per question, in the order of the questions, separated by semicolons and
+without explanations. Write "unknown" where you found no answer: the number of answers must equal
+the number of questions.
+
+Questions:
+""",
+}
+
+
+def escape(text: str) -> str:
+  """`text` in which no tag can be read: `<search>` becomes `(search>`.
+
+  The replacement is ASCII, which the smallest vocabulary spells in one token.
+  Case is ignored, and the text is changed nowhere else. Idempotent.
+  """
+  return _TAG_START.sub('(', text)
+
+
+def _preamble(task: types.Task, style: str) -> str:
+  """What stands before the questions: all of it is our own text.
+
+  The terse style has a table of contents, `[kf][zb].`: a small model reads off it
+  which question comes next.
+  """
+  if style not in PREAMBLES:
+    raise ValueError(f'prompt style {style!r} is unknown; use one of {sorted(PREAMBLES)}')
+  return PREAMBLES[style] or contents(task.labels)
+
+
+def contents(labels: Sequence[str]) -> str:
+  """The labels in order, as one line."""
+  return ''.join(labels) + '.\n'
+
+
+def task_prompt(task: types.Task, style: str) -> str:
+  """The task as text: the style's preamble, then `[label] question` lines.
+
+  Raises:
+    ValueError: the style is not one of `PREAMBLES`.
+  """
+  lines = [f'{label} {_one_line(question.text)}\n'
+           for label, question in zip(task.labels, task.questions, strict=True)]
+  return _preamble(task, style) + ''.join(lines)
+
+
+def encode_task(
+    tokenizer: tokenizer_lib.Tokenizer, task: types.Task, style: str
+) -> list[list[int]]:
+  """Ids of `task_prompt`, a list for the preamble and one for each question.
+
+  Preamble and labels are trusted, question texts are data.
+  """
+  preamble = tokenizer.encode(_preamble(task, style))
+  lines = [tokenizer.encode(label) + tokenizer.encode_data(f' {_one_line(question.text)}\n')
+           for label, question in zip(task.labels, task.questions, strict=True)]
+  return [preamble, *lines]
+
+
+def _one_line(text: str) -> str:
+  """Escaped, on one line: a line break in a question must not fake another one."""
+  return escape(' '.join(text.split()))
+
+
+def information(text: str, hint: str) -> str:
+  """What stands between the information tags: the hint, then `text`, escaped."""
+  return escape(f'{hint}\n{text}' if text else hint)
+
+
+def information_block(content: str) -> str:
+  """`content` (an `Observation.text`) within its tags, for people to read."""
+  return f'<information>{content}</information>'
+
+
+def encode_information(
+    tokenizer: tokenizer_lib.Tokenizer, content: str, max_tokens: int
+) -> tuple[list[int], int]:
+  """Ids of an information block of at most `max_tokens`, and how many were cut.
+
+  What is cut is the end of the content; both tags are always kept. The tags are
+  trusted text, the content is data.
+
+  Raises:
+    ValueError: `max_tokens` cannot hold the two tags.
+  """
+  head, tail = tokenizer.encode('<information>'), tokenizer.encode('</information>')
+  room = max_tokens - len(head) - len(tail)
+  if room < 0:
+    raise ValueError(f'max_tokens={max_tokens} cannot hold the information tags;'
+                     f' give at least {len(head) + len(tail)}')
+  body = tokenizer.encode_data(content)
+  return head + body[:room] + tail, max(0, len(body) - room)

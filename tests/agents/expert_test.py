@@ -1,0 +1,122 @@
+"""The expert's text on a real task of the atlas, for both agents, and what it refuses."""
+
+import numpy as np
+import pytest
+
+from mem1_jax import types
+from mem1_jax.agents import expert
+from mem1_jax.agents.full_context import FullContextAgent
+from mem1_jax.agents.mem1 import Mem1Agent
+from mem1_jax.data import sources
+from mem1_jax.env.qa import QAConfig, QAEnvironment
+from mem1_jax.memory.positions import Gaps
+from mem1_jax.retrieval.bm25 import BM25Retriever
+from mem1_jax.text.tokenizer import SentencePieceTokenizer
+
+TOKENIZER = SentencePieceTokenizer(sources.tokenizer_path())
+CONFIG = QAConfig(top_k=1, max_passage_chars=1000, slack=3, max_turns=None)
+AGENTS = {make: make(TOKENIZER, 300, 'atlas', Gaps(0, 0, 0.0))
+          for make in (Mem1Agent, FullContextAgent)}
+
+
+@pytest.fixture(scope='module')
+def environment():
+  retriever = BM25Retriever(sources.atlas_documents(), k1=1.2, b=0.75, title_weight=2)
+  return QAEnvironment(retriever, CONFIG)
+
+
+def question(hops, start):
+  """A real question of the training split that begins at the document `start`."""
+  found = [q for q in sources.load_atlas('train') if q.hops == hops and q.chain[0] == start]
+  return min(found, key=lambda q: q.id)
+
+
+def task():
+  questions = (question(1, 'Cusco'), question(2, 'Porto'))
+  return types.Task('t', questions, ('[kf]', '[zb]'), 'test')
+
+
+def texts(trajectory):
+  return [TOKENIZER.decode(turn.written.ids) for turn in trajectory.turns]
+
+
+def words(question):
+  return [*question.relations, *question.chain, *question.found]
+
+
+def test_the_constant_memory_agents_text(environment):
+  t = task()
+  one, two = t.questions
+  played = expert.play(t, AGENTS[Mem1Agent], environment.start(t), TOKENIZER, None)
+  a, b, (m, c) = one.found[0], two.found[1], two.chain
+  assert texts(played) == [
+      f'<think>>[kf] {one.relations[0]} of Cusco</think><search> Cusco</search>',
+      f'<think>[kf] {a}; >[zb] {two.relations[1]} of {two.relations[0]} of {m}</think>'
+      f'<search> {m}</search>',
+      f'<think>[kf] {a}; >[zb] {two.relations[1]} of {c}</think><search> {c}</search>',
+      f'<think>[kf] {a}; [zb] {b};</think><answer> {a}; {b}</answer>']
+  assert (played.reward, played.answer, played.searches) == (2.0, f'{a}; {b}', 3)
+  assert [turn.action.kind.value for turn in played.turns] == ['search'] * 3 + ['answer']
+
+
+def test_the_full_context_agents_text(environment):
+  t = task()
+  one, two = t.questions
+  played = expert.play(t, AGENTS[FullContextAgent], environment.start(t), TOKENIZER, None)
+  a, b, (m, c) = one.found[0], two.found[1], two.chain
+  assert texts(played) == [
+      f'<think>>[kf] {one.relations[0]} of Cusco</think><search> Cusco</search>',
+      f'<think>[kf] {a}; >[zb] {two.relations[1]} of {two.relations[0]} of {m}</think>'
+      f'<search> {m}</search>',
+      f'<think>>[zb] {two.relations[1]} of {c}</think><search> {c}</search>',
+      f'<think>[zb] {b};</think><answer> {a}; {b}</answer>']
+  assert (played.reward, played.is_append_only) == (2.0, True)
+
+
+@pytest.mark.parametrize('make', list(AGENTS))
+def test_kinds_and_positions_of_what_is_written(environment, make):
+  played = expert.play(task(), AGENTS[make], environment.start(task()), TOKENIZER, None)
+  for turn in played.turns:
+    n, first = len(turn.written), turn.context.segment.positions[-1] + 1
+    assert turn.written.positions == tuple(range(first, first + n))
+    assert len(turn.logprobs) == n and turn.stop is types.Stop.TAG
+    text = TOKENIZER.decode(turn.written.ids[:turn.written.kinds.index(types.Kind.ACTION)])
+    assert text.endswith('</think>') and text.count('</think>') == 1
+    assert set(turn.written.kinds) == {types.Kind.STATE, types.Kind.ACTION}
+
+
+@pytest.mark.parametrize('make', list(AGENTS))
+def test_the_last_turn_answers_what_is_known(environment, make):
+  episode = environment.start(task())
+  episode.max_turns = 2
+  played = expert.play(task(), AGENTS[make], episode, TOKENIZER, None)
+  a = task().questions[0].found[0]
+  assert texts(played)[1] == f'<think>[kf] {a};</think><answer> {a}; unknown</answer>'
+  assert played.reward == 1.0
+
+
+class Nothing:
+  """A retriever without documents (a fake)."""
+
+  def search(self, queries, top_k):
+    return [[] for _ in queries]
+
+
+def test_a_chain_that_cannot_be_followed(environment):
+  agent, lost = AGENTS[Mem1Agent], QAEnvironment(Nothing(), CONFIG)
+  with pytest.raises(expert.ExpertError, match='No results'):
+    expert.play(task(), agent, lost.start(task()), TOKENIZER, None)
+  unknown = types.Task('u', (types.Question('q', 'Who?', ('x',)),), ('[kf]',), 'test')
+  with pytest.raises(expert.ExpertError, match="question 'q' has no chain"):
+    expert.play(unknown, agent, environment.start(unknown), TOKENIZER, None)
+
+
+def test_gaps_are_drawn_from_the_generator(environment):
+  agent = Mem1Agent(TOKENIZER, 300, 'atlas', Gaps(50, 50, 1.0))
+
+  def positions(seed):
+    rng = np.random.default_rng(seed)
+    played = expert.play(task(), agent, environment.start(task()), TOKENIZER, rng)
+    return [played.prompt.positions, *(turn.context.segment.positions for turn in played.turns)]
+
+  assert positions(1) == positions(1) != positions(2)

@@ -1,0 +1,71 @@
+"""Every part a config can name, and what is said of names that do not exist."""
+
+import numpy as np
+import pytest
+
+from mem1_jax import assemble, checkpoint
+from mem1_jax.model import named_config
+from mem1_jax.types import Question, Task
+from tests.tiny import tiny_config
+
+
+def test_a_config_makes_parts_that_fit_one_another():
+  config = tiny_config()
+  tokenizer = assemble.make_tokenizer(config)
+  policy = assemble.make_policy(config, tokenizer)
+  assert policy.config == named_config('tiny')
+  assert assemble.make_agent(config, tokenizer).context_capacity == 160
+  small = assemble.make_engine(config, policy, tokenizer, is_append_only=False)
+  large = assemble.make_engine(config, policy, tokenizer, is_append_only=True)
+  assert small.config.cache_capacity == 64 + 160 + 32 and large.config.cache_capacity == 1024
+
+
+@pytest.mark.parametrize('key, value, make', [
+    ('tokenizer.kind', 'runes', lambda c, t: assemble.make_tokenizer(c)),
+    ('agent', 'oracle', assemble.make_agent),
+    ('model.name', 'gpt-1', assemble.make_policy),
+    ('data.source', 'dreams', lambda c, t: assemble.make_environment(c)),
+    ('data.feed', 'spoon', lambda c, t: assemble.make_feed(c, None, 1, 0)),
+])
+def test_unknown_names_are_named_with_the_choices(key, value, make):
+  config = tiny_config()
+  tokenizer = assemble.make_tokenizer(config)
+  node = config
+  *path, last = key.split('.')
+  for name in path:
+    node = node[name]
+  node[last] = value
+  with pytest.raises(ValueError, match=value):
+    make(config, tokenizer)
+
+
+def test_initial_parameters_come_from_a_folder(tmp_path):
+  config = tiny_config()
+  policy = assemble.make_policy(config, assemble.make_tokenizer(config))
+  params = assemble.initial_params(config, policy)
+  checkpoint.save_params(tmp_path, params, {}, 'float32')
+  config.init = str(tmp_path)
+  loaded = assemble.initial_params(config, policy)
+  np.testing.assert_array_equal(loaded['embed']['embedding'], params['embed']['embedding'])
+
+
+def test_objectives_may_be_one_number_or_a_range():
+  config = tiny_config()
+  for objectives, sizes in ((3, {3}), ((3,), {3}), ((1, 2), {1, 2})):
+    composer = assemble.make_composer(config, 'train', objectives)
+    assert {len(composer.task(i).questions) for i in range(6)} == sizes
+
+
+@pytest.mark.parametrize('turns, budgets', [('slack', (4, 9)), ('paper', (6, 20)), ('8', (8, 8))])
+def test_turn_budgets(turns, budgets):
+  config = tiny_config()
+  config.env.turns = turns
+  environment = assemble.make_environment(config)
+  one_hop = Question('x', 'x?', ('x',), hops=1)
+  for size, budget in zip((1, 6), budgets):
+    questions = (one_hop,) * size
+    task = Task('t', questions, tuple(map(str, range(size))), 'test')
+    assert environment.start(task).max_turns == budget
+  config.env.turns = 'many'
+  with pytest.raises(ValueError, match='many'):
+    assemble.make_environment(config)

@@ -1,0 +1,140 @@
+"""Each kind of drill does what its name says, over small lists and the real atlas."""
+
+import re
+
+import pytest
+
+from mem1_jax import types
+from mem1_jax.data import drills, sources
+from mem1_jax.data.atlas.labels import LABELS
+
+DOCUMENTS = tuple(types.Passage(f'Town{i}', f'Its river is River{i}. Its mayor is M{i}.')
+                  for i in range(6))
+QUESTIONS = tuple(
+    types.Question(f'q{i}', f'Mayor of the capital of Land{i}?', (f'M{i}',), 2,
+                   (f'Land{i}', f'Town{i}'), (f'Town{i}', f'M{i}'), ('capital', 'mayor'))
+    for i in range(6))
+MAKER = drills.DrillMaker(DOCUMENTS, QUESTIONS, ('[a]', '[b]', '[c]', '[d]'), 0, 3, 0.0)
+ENTRY = re.compile(r'(\[\w+\]) ([^;\[]+);')
+
+
+def made(name, maker=MAKER, count=300):
+  found = [d for d in map(maker.drill, range(count)) if d.name == name]
+  assert len(found) > count / 40
+  return found
+
+
+def test_a_drill_is_a_function_of_seed_and_index():
+  again = drills.DrillMaker(DOCUMENTS, QUESTIONS, MAKER.labels, 0, 3, 0.0)
+  assert [MAKER.drill(i) for i in (7, 3)] == [again.drill(i) for i in (7, 3)]
+  other = drills.DrillMaker(DOCUMENTS, QUESTIONS, MAKER.labels, 1, 3, 0.0)
+  assert [MAKER.drill(i) for i in range(9)] != [other.drill(i) for i in range(9)]
+
+
+def test_every_drill_ends_in_a_line_and_has_no_tag():
+  for index in range(300):
+    drill = MAKER.drill(index)
+    assert drill.target.endswith('\n') and drill.prompt
+    assert '<' not in drill.prompt + drill.target
+
+
+def test_echoes():
+  titles, labels = {p.title for p in DOCUMENTS}, set(MAKER.labels)
+  for drill in made('echo'):
+    assert drill.target == drill.prompt
+    parts = re.findall(r'\[\w+\]| [^\[ \n]+', drill.prompt)
+    assert ''.join(parts) + '\n' == drill.prompt
+    assert {part.strip() for part in parts} <= titles | labels
+
+
+def test_lists():
+  for drill in made('list'):
+    assert drill.target == drill.prompt
+    entries = ENTRY.findall(drill.target)
+    assert 1 <= len(entries) <= 3
+    assert len({label for label, _ in entries}) == len(entries)
+  assert {len(ENTRY.findall(d.prompt)) for d in made('list')} == {1, 2, 3}
+
+
+def test_appends():
+  for drill in made('append'):
+    known, new = drill.prompt.rsplit('+', 1)
+    entries = known.splitlines()[0]
+    assert drill.target == f'{entries} {new.strip()};\n'
+
+
+def test_values():
+  for drill in made('values'):
+    assert drill.prompt.endswith('\n=')
+    assert drill.target == ' ' + '; '.join(v for _, v in ENTRY.findall(drill.prompt)) + '\n'
+
+
+def test_look_ups():
+  for drill in made('look-up'):
+    entries = dict(ENTRY.findall(drill.prompt))
+    lines = drill.target.splitlines()
+    assert len(lines) == 3
+    assert all(entries[line[1:4]] == line[5:] for line in lines)
+
+
+def test_next():
+  for drill in made('next'):
+    contents, *lines = drill.prompt.splitlines()
+    labels = [line[:3] for line in lines]
+    assert contents == ''.join(labels) + '.'
+    following = dict(zip(labels, [*labels[1:], '.']))
+    assert all(following[a] == b for a, b in (t.split('>') for t in drill.target.splitlines()))
+
+
+def test_recall():
+  for drill in made('recall'):
+    texts = {line[:3]: line[4:] for line in drill.prompt.splitlines()[1:]}
+    for line in drill.target.splitlines():
+      assert line[4:] == next(q.left(0) for q in QUESTIONS if q.text == texts[line[:3]])
+
+
+def test_read():
+  texts = {q.text: q for q in QUESTIONS}
+  for drill in made('read'):
+    asked, = [q for text, q in texts.items() if text in drill.prompt]
+    land, town = asked.chain
+    assert drill.target.strip() == (
+        f'mayor of capital of {land}; mayor of {town}; {asked.found[-1]}')
+    assert f' {town}: Its river is' in drill.prompt
+    assert drill.prompt.endswith('\n=') and drill.target.startswith(' ')
+  assert {d.prompt.startswith('Mayor') for d in made('read')} == {True, False}
+
+
+def test_documents():
+  known = {f' {p.title}: {p.text}' for p in DOCUMENTS}
+  for drill in made('documents'):
+    lines = (drill.prompt + drill.target).splitlines()
+    assert 2 <= len(lines) <= 4 and set(lines) <= known and len(set(lines)) == len(lines)
+
+
+def test_scattered_lists_keep_their_entries():
+  maker = drills.DrillMaker(DOCUMENTS, QUESTIONS, MAKER.labels, 0, 3, 1.0)
+  found = made('list', maker)
+  for drill in found:
+    assert ' '.join(f'{a} {v};' for a, v in ENTRY.findall(drill.prompt)) + '\n' == drill.target
+  assert all('Its river' in drill.prompt for drill in found)
+
+
+def test_as_many_entries_as_labels():
+  maker = drills.DrillMaker(DOCUMENTS, QUESTIONS, ('[a]', '[b]', '[c]'), 0, 3, 0.0)
+  most = max(len(ENTRY.findall(d.target)) for d in made('append', maker))
+  assert most == 3
+
+
+@pytest.mark.parametrize('most', [1, 5])
+def test_a_list_too_long_for_the_labels(most):
+  with pytest.raises(ValueError, match=rf'max_entries {most} must lie in \[2, 4\]'):
+    drills.DrillMaker(DOCUMENTS, QUESTIONS, MAKER.labels, 0, most, 0.0)
+
+
+def test_the_atlas():
+  maker = drills.DrillMaker(sources.atlas_documents('train'), sources.load_atlas('train'), LABELS,
+                            0, 24, 0.3)
+  names = {maker.drill(i).name for i in range(60)}
+  assert names == {
+      'echo', 'list', 'append', 'values', 'look-up', 'next', 'recall', 'read', 'documents'}

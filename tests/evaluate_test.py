@@ -1,0 +1,117 @@
+"""Peak, dependency and scores of trajectories made by hand; records for people."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from mem1_jax import evaluate, types
+from mem1_jax.memory import state
+from mem1_jax.report import console
+from mem1_jax.types import Kind
+
+PROMPT = types.Segment((10, 11, 12), (0, 1, 2), (Kind.PROMPT,) * 3)
+QUESTIONS = (types.Question('q0', 'Capital?', ('Oslo',)), types.Question('q1', 'Code?', ('47',)))
+TASK = types.Task('t', QUESTIONS, ('[bc]', '[hs]'), 'test')
+EMPTY = types.Segment((), (), ())
+
+
+class Letters:
+  """A tokenizer that decodes each id as `iN ` (a fake)."""
+
+  def decode(self, ids):
+    return ''.join(f'i{i} ' for i in ids)
+
+
+def episode(is_append_only, answer='Oslo; 46', lengths=(2, 3, 4)):
+  """Writes 20 20, 40 40 40, …; is told 30 and 31."""
+  turns = []
+  for j, length in enumerate(lengths):
+    if not j:
+      context = state.first_context(PROMPT)
+    else:
+      last = turns[-1].written
+      first = last.positions[-1] + 1 if is_append_only else 3
+      context = state.carry(EMPTY if is_append_only else last, (29 + j,), first)
+    first, is_last = context.segment.positions[-1] + 1, j + 1 == len(lengths)
+    written = types.Segment((20 * (j + 1),) * length, tuple(range(first, first + length)),
+                            (Kind.ACTION,) * length)
+    kind = types.ActionKind.ANSWER if is_last else types.ActionKind.SEARCH
+    turns.append(types.TurnRecord(context, written, (0.0,) * length, types.Action(kind, 'a'),
+                                  types.Stop.TAG, float(is_last)))
+  return types.Trajectory(TASK, PROMPT, tuple(turns), is_append_only, 0, answer, 2, 1.5)
+
+
+def test_constant_memory_by_hand():
+  # Contexts: 3 | 3 + 2 + 1 = 6 | 3 + 3 + 1 = 7, then 2, 3 and 4 are written.
+  assert evaluate.contexts(episode(False)) == [(3, 2), (6, 3), (7, 4)]
+  measured = evaluate.measure(episode(False))
+  assert measured['peak_tokens_with_question'] == 11
+  assert measured['peak_tokens'] == 8
+  assert measured['dependency'] == (3 + 1) * 2 + (6 + 1.5) * 3 + (7 + 2) * 4
+  assert measured['generated_tokens'] == 9
+  assert (measured['turns'], measured['searches'], measured['seconds']) == (3, 2, 1.5)
+
+
+def test_full_context_by_hand():
+  assert evaluate.contexts(episode(True)) == [(3, 2), (6, 3), (10, 4)]
+  measured = evaluate.measure(episode(True))
+  assert (measured['peak_tokens_with_question'], measured['peak_tokens']) == (14, 11)
+  assert measured['dependency'] == (3 + 1) * 2 + (6 + 1.5) * 3 + (10 + 2) * 4
+
+
+def test_scores():
+  measured = evaluate.measure(episode(False))
+  assert (measured['em'], measured['em_per_question'], measured['f1']) == (1.0, 0.5, 1.0)
+  assert measured['answered'] == 1.0
+  for answer in ('Oslo', 'Oslo; 47; x', ''):  # a wrong number of answers
+    assert evaluate.measure(episode(False, answer))['em'] == 0.0
+
+
+def test_an_episode_without_an_answer_scores_nothing():
+  measured = evaluate.measure(episode(False, answer=None))
+  assert (measured['answered'], measured['em'], measured['f1']) == (0.0, 0.0, 0.0)
+
+
+def test_aggregate_is_the_mean_over_all():
+  means = evaluate.aggregate([episode(False), episode(False, None), episode(True, lengths=(2,))])
+  assert means['episodes'] == 3
+  assert means['turns'] == pytest.approx(7 / 3)
+  assert means['peak_tokens'] == pytest.approx((8 + 8 + 2) / 3)
+  assert means['answered'] == pytest.approx(2 / 3)
+  with pytest.raises(ValueError, match='no trajectory to aggregate'):
+    evaluate.aggregate([])
+
+
+def test_a_record_tells_what_was_seen_and_dropped():
+  record = evaluate.record(episode(False), Letters())
+  first, second, third = record['turns']
+  question = 'i10 i11 i12 '
+  assert first['saw'] == question
+  assert (first['wrote'], first['information'], first['dropped']) == ('i20 i20 ', 'i30 ', '')
+  assert second['saw'] == question + 'i20 i20 i30 '
+  assert (second['information'], second['dropped']) == ('i31 ', 'i20 i20 i30 ')
+  assert third['saw'] == question + 'i40 i40 i40 i31 '
+  assert (third['information'], third['dropped']) == ('', '')
+  assert [turn['tokens_in_context'] for turn in record['turns']] == [5, 9, 11]
+  assert third['action'] == {'kind': 'answer', 'text': 'a'}
+  assert [q['label'] for q in record['task']['questions']] == ['[bc]', '[hs]']
+
+
+def test_a_full_context_record_drops_nothing():
+  record = evaluate.record(episode(True), Letters())
+  assert [turn['dropped'] for turn in record['turns']] == ['', '', '']
+  assert record['turns'][1]['saw'] == '[all of the above] i30 '
+  assert record['turns'][0]['information'] == 'i30 '
+
+
+@pytest.mark.parametrize('trajectory', [episode(False), episode(True), episode(False, None)])
+def test_records_can_be_shown_and_written(trajectory, tmp_path):
+  path = tmp_path / 'samples' / 'one.jsonl'
+  evaluate.write_records(path, [trajectory, trajectory], Letters())
+  lines = path.read_text().splitlines()
+  assert len(lines) == 2
+  out = io.StringIO()
+  console.show(json.loads(lines[0]), to=Console(file=out, width=100))
+  assert 'turn 3 · answer' in out.getvalue() and 'i40 i40 i40' in out.getvalue()

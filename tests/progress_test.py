@@ -1,0 +1,35 @@
+"""Progress: plain lines in a log, a bar on a terminal."""
+
+import io
+
+import rich.console
+
+from mem1_jax import progress
+
+
+def test_lines_in_a_log_are_occasional_and_complete():
+  now, lines = [0.0], []
+  counter = progress.Progress('train', 100, None, lines.append, 20.0, clock=lambda: now[0])
+  for _ in range(100):
+    now[0] += 1.0
+    counter.advance(1, 'reward 0.5')
+  assert lines[0] == 'train 1/100 · 1.00/s · elapsed 0:01 · left 1:39 · reward 0.5'
+  assert lines[-1] == 'train 100/100 · 1.00/s · elapsed 1:40 · left 0:00 · reward 0.5'
+  assert len(lines) == 6  # at 1, 21, 41, 61, 81 and 100 seconds
+
+
+def test_without_a_terminal_there_are_no_control_codes():
+  out = io.StringIO()
+  with progress.bar('eval', 2, console=rich.console.Console(file=out)) as bar:
+    bar.advance(1)
+    bar.advance(1, 'done')
+  assert out.getvalue().startswith('eval 1/2 · ') and out.getvalue().endswith('done\n')
+  assert '\x1b' not in out.getvalue()
+
+
+def test_a_terminal_gets_a_bar():
+  out = io.StringIO()
+  console = rich.console.Console(file=out, force_terminal=True, width=120)
+  with progress.bar('eval', 2, console=console) as bar:
+    bar.advance(2, 'EM 1.5')
+  assert 'eval' in out.getvalue() and '2/2' in out.getvalue() and 'EM 1.5' in out.getvalue()

@@ -1,0 +1,84 @@
+"""Supervised training: what is learned from, that it learns, that it resumes."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from mem1_jax import assemble, checkpoint, sft
+from mem1_jax.types import Kind
+from tests.tiny import tiny_config
+
+
+def config_for(data: str, **changes):
+  config = tiny_config()
+  config.sft.data = data
+  config.optim.policy_lr, config.optim.warmup = 3e-3, 1
+  config.sft.update(changes)
+  return config
+
+
+def first_rows(config):
+  return next(sft.rows(config, assemble.make_tokenizer(config)))
+
+
+@pytest.mark.parametrize('agent', ['mem1', 'full_context'])
+def test_expert_rows_predict_thoughts_and_actions_only(agent):
+  config = config_for('expert')
+  config.agent = agent
+  episodes = first_rows(config)
+  generated = episodes.tags.kind[episodes.tags.is_generated]
+  assert set(generated.tolist()) == {Kind.STATE, Kind.ACTION}
+  assert (episodes.tags.kind == Kind.INFO).any() and (episodes.tags.kind == Kind.PROMPT).any()
+
+
+def test_text_rows_predict_targets_and_see_their_own_text_only():
+  episodes = first_rows(config_for('text'))
+  tags = episodes.tags
+  assert 0.2 < tags.is_generated.sum() / (tags.key_end > 0).sum() < 0.9
+  for row in range(tags.episode.shape[0]):
+    for episode in range(tags.episode[row].max() + 1):
+      where = np.flatnonzero(tags.episode[row] == episode)
+      assert (tags.key_end[row, where] == where[-1] + 1).all()
+
+
+def test_rows_are_the_same_for_the_same_seed_and_others_for_another():
+  one, same = first_rows(config_for('text')), first_rows(config_for('text'))
+  config = config_for('text')
+  config.seed = 1
+  np.testing.assert_array_equal(one.tokens, same.tokens)
+  assert not np.array_equal(one.tokens, first_rows(config).tokens)
+
+
+def test_loss_falls_and_a_resumed_run_ends_with_the_same_bits(tmp_path):
+  whole = sft.run(config_for('expert', steps=8), tmp_path / 'whole')
+  losses = [json.loads(line)['loss'] for line in (tmp_path / 'whole/metrics.jsonl').open()]
+  assert losses[-1] < losses[0] - 0.5
+  sft.run(config_for('expert', steps=4), tmp_path / 'resumed')
+  resumed = sft.run(config_for('expert', steps=8), tmp_path / 'resumed', is_resumed=True)
+  jax.tree.map(np.testing.assert_array_equal, checkpoint.load_params(whole)[0],
+               checkpoint.load_params(resumed)[0])
+
+
+def test_a_finished_folder_is_not_overwritten(tmp_path):
+  sft.run(config_for('text', steps=2), tmp_path)
+  with pytest.raises(FileExistsError, match='--resume'):
+    sft.run(config_for('text', steps=2), tmp_path)
+
+
+def test_unknown_data_names_the_choices():
+  with pytest.raises(ValueError, match="sft.data 'poems' is unknown"):
+    first_rows(config_for('poems'))
+
+
+def test_prefetched_keeps_order_and_raises_what_the_maker_raises():
+  def make():
+    yield 1
+    yield 2
+    raise RuntimeError('made of straw')
+
+  items = sft.prefetched(make())
+  assert [next(items), next(items)] == [1, 2]
+  with pytest.raises(RuntimeError, match='straw'):
+    next(items)

@@ -1,0 +1,79 @@
+"""The PPO loop: resumes bit for bit, compiles once, explains its folder."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from mem1_jax import train
+from tests.tiny import tiny_config
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """A run of four iterations, and one that is stopped after two and resumed."""
+  folder = tmp_path_factory.mktemp('runs')
+  whole = train.run(tiny_config(), folder / 'whole')
+  half = tiny_config()
+  half.ppo.iterations = 2
+  train.run(half, folder / 'resumed')
+  resumed = train.run(tiny_config(), folder / 'resumed', is_resumed=True)
+  return folder, whole, resumed
+
+
+def test_a_resumed_run_ends_with_the_same_bits(trained):
+  _, whole, resumed = trained
+  assert whole.iteration == resumed.iteration == 4
+  assert whole.next_index == resumed.next_index == 16
+  jax.tree.map(np.testing.assert_array_equal, whole.state, resumed.state)
+
+
+def test_training_moves_the_parameters_but_not_the_reference(trained):
+  _, whole, _ = trained
+  start = train.build(tiny_config())
+  jax.tree.map(np.testing.assert_array_equal, whole.reference, start.reference)
+  moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), whole.state.policy,
+                       start.state.policy)
+  assert all(jax.tree.leaves(moved))
+
+
+def test_nothing_is_compiled_after_the_first_iteration(trained):
+  folder, _, _ = trained
+  lines = [json.loads(line) for line in (folder / 'whole/metrics.jsonl').read_text().splitlines()]
+  assert [line['step'] for line in lines] == [1, 2, 3, 4]
+  assert lines[-1]['recompiles'] == 0
+
+
+def test_metrics_of_a_resumed_run_are_those_of_the_whole(trained):
+  folder, _, _ = trained
+  read = lambda run: [json.loads(line) for line in (folder / run / 'metrics.jsonl').open()]
+  for whole, resumed in zip(read('whole'), read('resumed'), strict=True):
+    for name in ('reward', 'kl', 'policy_loss', 'value_loss', 'rollout_turns'):
+      assert whole[name] == resumed[name], (whole['step'], name)
+
+
+def test_sampler_and_learner_agree_in_the_loop(trained):
+  folder, _, _ = trained
+  for line in (folder / 'whole/metrics.jsonl').open():
+    assert json.loads(line)['logprob_gap_max'] < 1e-3
+
+
+def test_the_folder_explains_itself(trained):
+  folder, _, _ = trained
+  names = {path.name for path in (folder / 'whole').iterdir()}
+  assert {'run.json', 'config.txt', 'README.txt', 'metrics.jsonl', 'checkpoints', 'samples'} <= names
+
+
+def test_a_finished_folder_is_not_overwritten(trained):
+  folder, _, _ = trained
+  with pytest.raises(FileExistsError, match='--resume'):
+    train.run(tiny_config(), folder / 'whole')
+
+
+def test_another_seed_cannot_resume(trained):
+  folder, _, _ = trained
+  config = tiny_config()
+  config.seed = 1
+  with pytest.raises(ValueError, match='seed 0, not 1'):
+    train.run(config, folder / 'whole', is_resumed=True)

@@ -1,0 +1,26 @@
+"""types.py: what the host-side types promise."""
+
+import pathlib
+import subprocess
+import sys
+
+from mem1_jax import types
+
+
+def test_a_tasks_hops_are_the_sum_of_its_questions():
+  questions = tuple(
+      types.Question(id=str(hops), text='?', answers=('a',), hops=hops) for hops in (1, 3, 2)
+  )
+  task = types.Task(id='t', questions=questions, labels=('a', 'b', 'c'), source='test')
+  assert task.hops == 6
+
+
+def test_kinds_are_the_numbers_that_packed_rows_hold():
+  assert [int(kind) for kind in types.Kind] == [0, 1, 2, 3, 4]
+  assert types.Kind.PAD == 0  # rows are padded with zeros
+
+
+def test_types_import_without_jax():
+  code = 'import sys, mem1_jax.types; sys.exit("jax" in sys.modules)'
+  root = pathlib.Path(__file__).resolve().parents[1]
+  assert subprocess.run([sys.executable, '-c', code], check=False, cwd=root).returncode == 0
