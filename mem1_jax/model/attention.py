@@ -48,8 +48,8 @@ class Attention(nn.Module):
 
     def project(name, heads, axis):
       return layers.Linear(
-          config, 'bsd,dnh->bsnh', (D, heads, H), ('embed', axis, 'head'),
-          bias_axes=2 if config.qkv_bias else 0, name=name)(x_BSD)
+          config, (D,), (heads, H), ('embed', axis, 'head'), use_bias=config.qkv_bias,
+          name=name)(x_BSD)
 
     q_BSNH, k_BSKH = project('q', N, 'heads'), project('k', K, 'kv_heads')
     v_BSKH = project('v', K, 'kv_heads')
@@ -65,5 +65,5 @@ class Attention(nn.Module):
     else:
       out_BSNH = attend(q_BSNH, k_BSKH, v_BSKH, inputs.cache, layer)
     out_BSD = layers.Linear(
-        config, 'bsnh,nhd->bsd', (N, H, D), ('heads', 'head', 'embed'), name='o')(out_BSNH)
+        config, (N, H), (D,), ('heads', 'head', 'embed'), name='o')(out_BSNH)
     return out_BSD, (k_BSKH, v_BSKH) if isinstance(inputs, Cached) else None

@@ -12,7 +12,7 @@ from mem1_jax.arrays import Array, KVCache
 from mem1_jax.model.config import ModelConfig
 from mem1_jax.ops import masks
 
-BLOCK = 128
+BLOCK = 64
 _LOWEST = -1e30  # finite: exp(_LOWEST - _LOWEST) is 1, not nan
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from mem1_jax.arrays import Array, pytree
 from mem1_jax.ops import masks
 
-BLOCK = 128
+BLOCK = 64
 _LOWEST = -1e30  # finite: exp(_LOWEST - _LOWEST) is 1, not nan
 
 
