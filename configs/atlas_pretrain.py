@@ -11,7 +11,7 @@ from mem1_jax.configs import base
 def get_config() -> ConfigDict:
   c = base.get_config()
   c.sft.data = 'text'
-  c.sft.steps = 1500
+  c.sft.steps = 2300
   c.sft.rows_per_step = 4
   c.rows.length = 1024
   c.optim.policy_lr = 2e-3

@@ -69,6 +69,7 @@ def get_config() -> ConfigDict:
   c.sft.short_budget = 0.05  # share of episodes whose turns run out, answered on the last
   c.sft.max_entries = 24  # of a pre-training list
   c.sft.scatter = 0.3  # share of pre-training lists with documents in between
+  c.sft.reworded = 0.5  # share of questions asked in random words around the same phrase
   c.sft.log_every = 20  # steps
   c.sft.checkpoint_every = 500  # steps
   c.sft.save_dtype = 'float32'  # float32 | bfloat16: of the parameters written at the end

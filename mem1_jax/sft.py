@@ -22,7 +22,7 @@ from mem1_jax import assemble, checkpoint, optim, progress
 from mem1_jax.agents.expert import ExpertError, play
 from mem1_jax.data import sources
 from mem1_jax.data.atlas.labels import LABELS
-from mem1_jax.data.drills import DrillMaker
+from mem1_jax.data.drills import DrillMaker, reworded
 from mem1_jax.memory import layout
 from mem1_jax.memory.positions import Gaps, stretch_prompt
 from mem1_jax.metrics import MetricsWriter, describe_run
@@ -33,26 +33,29 @@ from mem1_jax.text.tokenizer import Tokenizer
 def text_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.ndarray]]:
   """Endless laid out drills, the same for the same seed."""
   maker = DrillMaker(sources.atlas_documents('train'), sources.load_atlas('train'), LABELS,
-                     config.seed, config.sft.max_entries, config.sft.scatter)
+                     config.seed, config.sft.max_entries, config.sft.scatter,
+                     config.sft.reworded)
   gaps = Gaps(config.gaps.prompt, 0, config.gaps.probability)
   index = 0
   while True:
     drill = maker.drill(index)
     rng = np.random.default_rng([config.seed, index, 1])
     lines = [tokenizer.encode(line) for line in drill.prompt.splitlines(keepends=True)]
-    target = tokenizer.encode(drill.target)
-    text = stretch_prompt([*lines, target], gaps, rng)
-    yield layout.lay_out_text(text, len(text) - len(target))
+    yield layout.lay_out_text(stretch_prompt(lines, gaps, rng), tokenizer.encode(drill.target))
     index += 1
 
 
 def expert_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.ndarray]]:
   """Endless laid out episodes of the scripted expert on the training split."""
+  names = [passage.title for passage in sources.atlas_documents(config.data.split)]
   agent, environment = assemble.make_agent(config, tokenizer), assemble.make_environment(config)
   composer = assemble.make_composer(config, config.data.split, config.data.objectives)
   for batch in assemble.make_feed(config, composer, 16, 0):
     for index, task in zip(batch.indices.tolist(), batch.tasks):
       rng = np.random.default_rng([config.seed, index])
+      questions = tuple(reworded(q, rng, names) if rng.random() < config.sft.reworded else q
+                        for q in task.questions)
+      task = dataclasses.replace(task, questions=questions)
       episode = environment.start(task)
       if rng.random() < config.sft.short_budget:
         episode.max_turns = int(rng.integers(1, task.hops + 1))

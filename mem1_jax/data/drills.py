@@ -17,6 +17,7 @@ or episode. What is predicted follows `prompt`; both are plain text.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,6 +41,7 @@ class DrillMaker:
   Attributes:
     max_entries: longest list, entries.
     scatter: probability that documents stand between the entries of a list.
+    reworded: probability that a question is asked in random words.
   """
 
   documents: Sequence[Passage]
@@ -48,6 +50,7 @@ class DrillMaker:
   seed: int
   max_entries: int
   scatter: float
+  reworded: float
 
   def __post_init__(self):
     if not 2 <= self.max_entries <= len(self.labels):
@@ -74,6 +77,24 @@ class DrillMaker:
     labels = self.pick(rng, self.labels, n)
     return [(label, self.pick(rng, self.pick(rng, self.questions).found)) for label in labels]
 
+  def asked(self, rng) -> Question:
+    """A question, as worded or in random words."""
+    question = self.pick(rng, self.questions)
+    if rng.random() >= self.reworded:
+      return question
+    return reworded(question, rng, self._titles)
+
+  @functools.cached_property
+  def _titles(self) -> list[str]:
+    return list(self._by_title)
+
+  @functools.cached_property
+  def _by_title(self) -> dict[str, Passage]:
+    return {passage.title: passage for passage in self.documents}
+
+  def document(self, title: str) -> Passage | None:
+    return self._by_title.get(title)
+
   def text(self, passage: Passage) -> str:
     return f' {passage.title}: {passage.text}\n'
 
@@ -89,6 +110,19 @@ class DrillMaker:
       if i in after:
         parts.append(self.text(self.pick(rng, self.documents)))
     return ''.join(parts)
+
+
+def reworded(question: Question, rng, names: Sequence[str]) -> Question:
+  """The question's phrase in a frame of random words: `Salto Prenj the capital of Norway?`
+
+  Whoever has read these does not depend on the frames that the training split
+  happens to use. `names` are cut into words to draw from.
+  """
+  words = [rng.choice(names[rng.integers(len(names))].split()) for _ in range(rng.integers(1, 4))]
+  phrase = ' of the '.join(reversed(question.relations))
+  mark = '?' if rng.random() < 0.5 else '.'
+  text = f'{" ".join(words)} the {phrase} of {question.chain[0]}{mark}'
+  return dataclasses.replace(question, text=text)
 
 
 def _list(entries) -> str:
@@ -136,7 +170,7 @@ def _look_up(maker: DrillMaker, rng) -> Drill:
 def _questions(maker: DrillMaker, rng):
   """Labelled questions under a table of their labels, as a task shows them."""
   n = maker.num_entries(rng)
-  labels, questions = maker.pick(rng, maker.labels, n), maker.pick(rng, maker.questions, n)
+  labels, questions = maker.pick(rng, maker.labels, n), [maker.asked(rng) for _ in range(n)]
   lines = [f'{label} {question.text}\n' for label, question in zip(labels, questions)]
   return labels, questions, ''.join(labels) + '.\n' + ''.join(lines)
 
@@ -157,11 +191,10 @@ def _recall(maker: DrillMaker, rng) -> Drill:
 
 def _read(maker: DrillMaker, rng) -> Drill:
   """A question and its documents among others → it is reduced look-up by look-up."""
-  by_title = {passage.title: passage for passage in maker.documents}
-  question = maker.pick(rng, maker.questions)
-  titles = [t for t in question.chain if t in by_title]
+  question = maker.asked(rng)
+  passages = [p for p in map(maker.document, question.chain) if p is not None]
   others = maker.pick(rng, maker.documents, int(rng.integers(0, 3)))
-  passages = [by_title[t] for t in titles] + others
+  passages += others
   text = ''.join(maker.text(passages[i]) for i in rng.permutation(len(passages)))
   steps = [question.left(hop) for hop in range(len(question.chain))]
   target = '; '.join((*steps, question.found[-1])) + '\n'
@@ -177,4 +210,4 @@ def _documents(maker: DrillMaker, rng) -> Drill:
 
 
 _KINDS = (_echo, _echo, _copy, _append, _append, _append, _values, _values, _look_up, _next,
-          _recall, _recall, _recall, _read, _read, _read, _read, _documents)
+          _recall, _recall, _recall, _read, _read, _read, _read, _read, _read, _documents)

@@ -119,12 +119,12 @@ def _moved(segment: Segment, begin: int, shift: int) -> Segment:
   return Segment(segment.ids[begin:], positions, segment.kinds[begin:])
 
 
-def lay_out_text(text: Segment, num_prompt: int) -> dict[str, np.ndarray]:
-  """Columns of a plain text whose tokens from `num_prompt` on are to be predicted."""
-  row = _RowWriter()
-  target = Segment(text.ids[num_prompt:], text.positions[num_prompt:], text.kinds[num_prompt:])
-  row.add(Segment(text.ids[:num_prompt], text.positions[:num_prompt], text.kinds[:num_prompt]), -1)
-  row.add(target, 0, (0.0,) * len(target))
+def lay_out_text(prompt: Segment, target: Sequence[int]) -> dict[str, np.ndarray]:
+  """Columns of a plain text: `target` is to be predicted after `prompt`."""
+  row, n = _RowWriter(), len(target)
+  first = prompt.positions[-1] + 1
+  row.add(prompt, -1)
+  row.add(Segment(tuple(target), tuple(range(first, first + n)), (Kind.STATE,) * n), 0, (0.0,) * n)
   row.see_until(0, len(row), len(row))
   return row.arrays()
 

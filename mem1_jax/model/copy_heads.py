@@ -74,13 +74,16 @@ class _Heads:
     """Layer 0, kv head 0: biases whose rotary product peaks `offset` tokens back."""
     half = self.config.head_dim // 2
     theta_h = self.config.rope_theta ** -(jnp.arange(half) / half)
+    # Slow planes tell neighbours apart by nothing, and large scores cost float32 digits.
+    is_fast_h = theta_h > 0.03
     # q·k / √H = b² Σ cos(θ (distance - offset)) / √H; one step off loses this much per b².
-    loss = (1 - jnp.cos(theta_h)).sum() / math.sqrt(self.config.head_dim)
+    loss = jnp.where(is_fast_h, 1 - jnp.cos(theta_h), 0).sum() / math.sqrt(self.config.head_dim)
     b = jnp.sqrt(_POSITION_SHARPNESS / loss)
     # k = b (1, 0) in each rotary plane; q is k turned back by `offset` positions.
-    key_H = b * jnp.concatenate([jnp.ones(half), jnp.zeros(half)])
+    b_h = b * is_fast_h
+    key_H = jnp.concatenate([b_h, jnp.zeros(half)])
     angle_h = -offset * theta_h
-    query_H = b * jnp.concatenate([jnp.cos(angle_h), jnp.sin(angle_h)])
+    query_H = jnp.concatenate([b_h * jnp.cos(angle_h), b_h * jnp.sin(angle_h)])
     zeros_DH = jnp.zeros((self.config.dim, self.config.head_dim))
     self._set('q', 'kernel', (0, slice(None), head), zeros_DH)
     self._set('k', 'kernel', (0, slice(None), 0), zeros_DH)
