@@ -18,6 +18,7 @@ import numpy as np
 
 from mem1_jax import assemble, progress
 from mem1_jax.arrays import Params
+from mem1_jax.data.sources import is_held_out_wording
 from mem1_jax.env.rewards import score_answer
 from mem1_jax.rollout.collect import Collector, Job, RolloutStats
 from mem1_jax.rollout.decode import Engine
@@ -68,6 +69,21 @@ def aggregate(trajectories: Sequence[Trajectory]) -> dict[str, float]:
   rows = [measure(t) for t in trajectories]
   means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
   return means | {'episodes': len(rows)}
+
+
+def by_wording(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+  """EM per question by its template: one that training uses, or one of the test split's own.
+
+  Only the wordings that occur.
+  """
+  matches = {'em_seen_wording': [], 'em_held_out_wording': []}
+  for trajectory in trajectories:
+    questions = trajectory.task.questions
+    score = score_answer(trajectory.answer or '', questions)
+    for question, one in zip(questions, score.per_question):
+      name = 'em_held_out_wording' if is_held_out_wording(question) else 'em_seen_wording'
+      matches[name].append(one.em)
+  return {name: float(np.mean(values)) for name, values in matches.items() if values}
 
 
 class Evaluator:
@@ -148,6 +164,7 @@ def run(config: Any, workdir: pathlib.Path, name: str = '') -> dict[str, dict[st
             params, int(n), config.eval.split, config.eval.tasks,
             lambda _: bar.advance(1, f'{n} objectives'))  # pylint: disable=cell-var-from-loop
         write_records(path.with_suffix('.jsonl'), trajectories, tokenizer)
-        cell = aggregate(trajectories) | {'overflow': stats.num_overflow}
+        cell = aggregate(trajectories) | by_wording(trajectories)
+        cell |= {'overflow': stats.num_overflow}
         path.write_text(json.dumps(cell, indent=2) + '\n')
   return {n: json.loads(path.read_text()) for n, path in files.items()}

@@ -6,10 +6,12 @@ import json
 import pytest
 from rich.console import Console
 
-from mem1_jax import evaluate, types
+from mem1_jax import assemble, evaluate, types
 from mem1_jax.memory import state
+from mem1_jax.metrics import CompileCounter
 from mem1_jax.report import console
 from mem1_jax.types import Kind
+from tests.tiny import tiny_config
 
 PROMPT = types.Segment((10, 11, 12), (0, 1, 2), (Kind.PROMPT,) * 3)
 QUESTIONS = (types.Question('q0', 'Capital?', ('Oslo',)), types.Question('q1', 'Code?', ('47',)))
@@ -115,3 +117,18 @@ def test_records_can_be_shown_and_written(trajectory, tmp_path):
   out = io.StringIO()
   console.show(json.loads(lines[0]), to=Console(file=out, width=100))
   assert 'turn 3 · answer' in out.getvalue() and 'i40 i40 i40' in out.getvalue()
+
+
+def test_two_and_64_objectives_run_in_the_same_programs(tmp_path):
+  config = tiny_config()
+  config.rollout.question_capacity, config.env.turns = 1536, '4'
+  tokenizer = assemble.make_tokenizer(config)
+  policy = assemble.make_policy(config, tokenizer)
+  params = assemble.initial_params(config, policy)
+  engine = assemble.make_engine(config, policy, tokenizer, is_append_only=False)
+  evaluator = evaluate.Evaluator(config, engine, tokenizer, assemble.make_environment(config))
+  evaluator.run(params, 2, 'test', 4)
+  compiles = CompileCounter()
+  trajectories, stats = evaluator.run(params, 64, 'test', 4)
+  assert compiles.names == [] and stats.num_overflow == 0
+  assert min(len(t.prompt) for t in trajectories) > 800

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from mem1_jax import types
@@ -14,20 +15,20 @@ QUESTIONS = tuple(
     types.Question(f'q{i}', f'Mayor of the capital of Land{i}?', (f'M{i}',), 2,
                    (f'Land{i}', f'Town{i}'), (f'Town{i}', f'M{i}'), ('capital', 'mayor'))
     for i in range(6))
-MAKER = drills.DrillMaker(DOCUMENTS, QUESTIONS, ('[a]', '[b]', '[c]', '[d]'), 0, 3, 0.0)
+MAKER = drills.DrillMaker(DOCUMENTS, QUESTIONS, ('[a]', '[b]', '[c]', '[d]'), 0, 3, 0.0, 0.0)
 ENTRY = re.compile(r'(\[\w+\]) ([^;\[]+);')
 
 
-def made(name, maker=MAKER, count=300):
+def made(name, maker=MAKER, count=500):
   found = [d for d in map(maker.drill, range(count)) if d.name == name]
   assert len(found) > count / 40
   return found
 
 
 def test_a_drill_is_a_function_of_seed_and_index():
-  again = drills.DrillMaker(DOCUMENTS, QUESTIONS, MAKER.labels, 0, 3, 0.0)
+  again = drills.DrillMaker(DOCUMENTS, QUESTIONS, MAKER.labels, 0, 3, 0.0, 0.0)
   assert [MAKER.drill(i) for i in (7, 3)] == [again.drill(i) for i in (7, 3)]
-  other = drills.DrillMaker(DOCUMENTS, QUESTIONS, MAKER.labels, 1, 3, 0.0)
+  other = drills.DrillMaker(DOCUMENTS, QUESTIONS, MAKER.labels, 1, 3, 0.0, 0.0)
   assert [MAKER.drill(i) for i in range(9)] != [other.drill(i) for i in range(9)]
 
 
@@ -113,7 +114,7 @@ def test_documents():
 
 
 def test_scattered_lists_keep_their_entries():
-  maker = drills.DrillMaker(DOCUMENTS, QUESTIONS, MAKER.labels, 0, 3, 1.0)
+  maker = drills.DrillMaker(DOCUMENTS, QUESTIONS, MAKER.labels, 0, 3, 1.0, 0.0)
   found = made('list', maker)
   for drill in found:
     assert ' '.join(f'{a} {v};' for a, v in ENTRY.findall(drill.prompt)) + '\n' == drill.target
@@ -121,7 +122,7 @@ def test_scattered_lists_keep_their_entries():
 
 
 def test_as_many_entries_as_labels():
-  maker = drills.DrillMaker(DOCUMENTS, QUESTIONS, ('[a]', '[b]', '[c]'), 0, 3, 0.0)
+  maker = drills.DrillMaker(DOCUMENTS, QUESTIONS, ('[a]', '[b]', '[c]'), 0, 3, 0.0, 0.0)
   most = max(len(ENTRY.findall(d.target)) for d in made('append', maker))
   assert most == 3
 
@@ -129,12 +130,24 @@ def test_as_many_entries_as_labels():
 @pytest.mark.parametrize('most', [1, 5])
 def test_a_list_too_long_for_the_labels(most):
   with pytest.raises(ValueError, match=rf'max_entries {most} must lie in \[2, 4\]'):
-    drills.DrillMaker(DOCUMENTS, QUESTIONS, MAKER.labels, 0, most, 0.0)
+    drills.DrillMaker(DOCUMENTS, QUESTIONS, MAKER.labels, 0, most, 0.0, 0.0)
 
 
 def test_the_atlas():
   maker = drills.DrillMaker(sources.atlas_documents('train'), sources.load_atlas('train'), LABELS,
-                            0, 24, 0.3)
+                            0, 24, 0.3, 0.5)
   names = {maker.drill(i).name for i in range(60)}
   assert names == {
       'echo', 'list', 'append', 'values', 'look-up', 'next', 'recall', 'read', 'documents'}
+
+
+def test_a_reworded_question_keeps_its_phrase_and_what_it_asks_for():
+  rng = np.random.default_rng(0)
+  texts = set()
+  for _ in range(20):
+    asked = drills.reworded(QUESTIONS[0], rng, ['Salto Grande', 'Brest'])
+    phrase = ' of the '.join(reversed(asked.relations))
+    assert f'the {phrase} of {asked.chain[0]}' in asked.text
+    assert (asked.answers, asked.chain) == (QUESTIONS[0].answers, QUESTIONS[0].chain)
+    texts.add(asked.text)
+  assert len(texts) > 5

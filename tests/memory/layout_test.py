@@ -107,13 +107,12 @@ def test_one_turn_is_the_same_in_every_layout():
 
 
 def test_text():
-  text = types.Segment((1, 2, 3, 4), (0, 1, 5, 6), (Kind.PROMPT,) * 4)
-  row = layout.lay_out_text(text, 1)
+  row = layout.lay_out_text(types.Segment((1, 2), (0, 4), (Kind.PROMPT,) * 2), [3, 4])
   assert row['tokens'].tolist() == [1, 2, 3, 4]
-  assert row['position'].tolist() == [0, 1, 5, 6]
+  assert row['position'].tolist() == [0, 4, 5, 6]
   assert row['key_end'].tolist() == [4] * 4
-  assert row['is_generated'].tolist() == [False, True, True, True]
-  assert row['turn'].tolist() == [-1, 0, 0, 0]
+  assert row['is_generated'].tolist() == [False, False, True, True]
+  assert row['turn'].tolist() == [-1, -1, 0, 0]
 
 
 def short(length, first):
