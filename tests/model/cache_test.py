@@ -1,0 +1,76 @@
+"""Writing into rows of different lengths, and attending to what is there."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mem1_jax.arrays import KVCache
+from mem1_jax.model import cache as cache_lib
+from mem1_jax.ops.attention_reference import attention_reference
+from tests.model.small import small_config
+
+L, B, M, K, H, T = 2, 4, 10, 2, 8, 3
+
+
+def _cache(length, capacity=M):
+  shape = (L, B, capacity, K, H)
+  return KVCache(
+      jax.random.normal(jax.random.key(0), shape), jax.random.normal(jax.random.key(1), shape),
+      jnp.asarray(length, jnp.int32))
+
+
+def _tokens(num=T):
+  return [jax.random.normal(jax.random.key(i), (L, B, num, K, H)) for i in (2, 3)]
+
+
+@pytest.mark.parametrize('num', [1, T, M])
+def test_write_puts_rows_at_their_own_length_and_drops_what_passes_the_end(num):
+  cache, (k, v) = _cache([0, 4, M - 1, M]), _tokens(num)
+  written = jax.jit(cache_lib.write)(cache, k, v, jnp.asarray([num, 1, 1, 0]))
+  for before, after, new in ((cache.k, written.k, k), (cache.v, written.v, v)):
+    expected = np.array(before)
+    for row, start in enumerate([0, 4, M - 1, M]):
+      kept = min(num, M - start)
+      expected[:, row, start:start + kept] = new[:, row, :kept]
+    np.testing.assert_array_equal(after, expected)
+  assert written.length.tolist() == [num, 5, M, M]
+
+
+def test_more_tokens_than_capacity_are_refused():
+  with pytest.raises(ValueError, match='11 tokens do not fit a cache of 10'):
+    cache_lib.write(_cache([0] * B), *_tokens(M + 1), jnp.zeros(B, jnp.int32))
+
+
+@pytest.mark.parametrize('lengths, capacity', [
+    ([0, 0, 0, 0], 130), ([0, 1, 64, 127], 130), ([63, 65, 100, 3], 150), ([2, 3, 7, 0], M)])
+def test_attend_equals_the_reference_on_what_is_live(lengths, capacity):
+  cache, (k, v) = _cache(lengths, capacity), _tokens()
+  q = jax.random.normal(jax.random.key(4), (B, T, 2 * K, H))
+  layer = 1
+  out = jax.jit(cache_lib.attend)(q, k[layer], v[layer], cache, jnp.int32(layer))
+  for row, length in enumerate(lengths):
+    whole = [jnp.concatenate([old[layer, row, :length], new[layer, row]])[None]
+             for old, new in ((cache.k, k), (cache.v, v))]
+    padded = jnp.pad(q[row], ((length, 0), (0, 0), (0, 0)))[None]
+    key_end = jnp.full((1, length + T), length + T)
+    expected = attention_reference(padded, *whole, key_end)[0, length:]
+    np.testing.assert_allclose(out[row], expected, atol=1e-5)
+
+
+def test_stale_entries_are_never_seen():
+  cache, (k, v) = _cache([3, 0, 5, 2]), _tokens()
+  q = jax.random.normal(jax.random.key(4), (B, T, 2 * K, H))
+  is_live = (jnp.arange(M)[None] < cache.length[:, None])[None, :, :, None, None]
+  edited = KVCache(jnp.where(is_live, cache.k, 99.0), jnp.where(is_live, cache.v, -99.0),
+                   cache.length)
+  attend = jax.jit(cache_lib.attend)
+  outs = [attend(q, k[0], v[0], c, jnp.int32(0)) for c in (cache, edited)]
+  np.testing.assert_array_equal(*outs)
+
+
+def test_init_cache():
+  config = small_config(dtype='bfloat16')
+  cache = cache_lib.init_cache(config, 3, 7)
+  assert cache.k.shape == cache.v.shape == (2, 3, 7, 2, 8)
+  assert cache.k.dtype == jnp.bfloat16 and cache.length.tolist() == [0, 0, 0]
