@@ -110,13 +110,14 @@ def parameter_folder(name: str) -> pathlib.Path:
   return path
 
 
-def make_engine(config: Any, policy: Policy, tokenizer: Tokenizer, is_append_only: bool) -> Engine:
-  """The rollout programs; an append-only agent gets the larger cache."""
+def make_engine(config: Any, policy: Policy, tokenizer: Tokenizer, is_append_only: bool,
+                num_slots: int | None = None) -> Engine:
+  """The rollout programs, `rollout.num_slots` wide unless said; append-only needs more cache."""
   r = config.rollout
   fixed = r.question_capacity + r.context_capacity + r.turn_capacity
   capacity = max(fixed, r.append_capacity) if is_append_only else fixed
   return Engine(policy, EngineConfig(
-      r.num_slots, r.question_capacity, r.context_capacity, r.turn_capacity, capacity,
+      num_slots or r.num_slots, r.question_capacity, r.context_capacity, r.turn_capacity, capacity,
       r.prefill_chunk, tokenizer.vocab_size), tokenizer.token_bytes, tokenizer.eos_id,
       tokenizer.pad_id)
 

@@ -156,7 +156,8 @@ def run(config: Any, workdir: pathlib.Path, name: str = '') -> dict[str, dict[st
     tokenizer = assemble.make_tokenizer(config)
     policy = assemble.make_policy(config, tokenizer)
     params = assemble.initial_params(config, policy)
-    engine = assemble.make_engine(config, policy, tokenizer, config.agent == 'full_context')
+    engine = assemble.make_engine(config, policy, tokenizer, config.agent == 'full_context',
+                                  min(config.eval.num_slots, config.eval.tasks))
     evaluator = Evaluator(config, engine, tokenizer, assemble.make_environment(config))
     with progress.bar(name, len(missing) * config.eval.tasks) as bar:
       for n, path in missing.items():
