@@ -75,7 +75,7 @@ def get_config() -> ConfigDict:
   c.sft.save_dtype = 'float32'  # float32 | bfloat16: of the parameters written at the end
 
   c.optim = ConfigDict()
-  c.optim.policy_lr = 2e-4  # paper: 1e-6 at 7B
+  c.optim.policy_lr = 1e-4  # paper: 1e-6 at 7B
   c.optim.value_lr = 1e-3  # paper: 1e-5 at 7B
   c.optim.warmup = 5  # updates (paper: 50)
   c.optim.schedule = 'constant'  # constant | cosine (to 10 % at the last step)
@@ -86,12 +86,12 @@ def get_config() -> ConfigDict:
   c.optim.max_grad_norm = 1.0
 
   c.ppo = ConfigDict()
-  c.ppo.iterations = 30  # PPO steps
+  c.ppo.iterations = 20
   c.ppo.tasks = 64  # tasks per iteration (paper: 64)
   c.ppo.samples = 1  # episodes per task
   c.ppo.num_rows = 64  # rows the update program holds
   c.ppo.micro_rows = 4  # rows per gradient accumulation step
-  c.ppo.minibatches = 4  # per epoch (paper: 1)
+  c.ppo.minibatches = 2  # per epoch (paper: 1)
   c.ppo.epochs = 1
   c.ppo.gamma = 1.0  # per token (paper: 1)
   c.ppo.lam = 1.0  # GAE (paper: 1)

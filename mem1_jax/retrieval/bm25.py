@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 import dataclasses
 import functools
+import logging
 import re
 import sys
 from types import ModuleType
@@ -116,4 +117,5 @@ def _import_bm25s() -> ModuleType:
         del sys.modules['jax']
       else:
         sys.modules['jax'] = jax
+  logging.getLogger('bm25s').setLevel(logging.WARNING)  # it prints at every index
   return sys.modules['bm25s']
