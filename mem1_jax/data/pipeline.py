@@ -9,6 +9,7 @@ order do not depend on the number of hosts.
 from collections.abc import Iterator
 import dataclasses
 import importlib.util
+import os
 import pickle
 
 import numpy as np
@@ -75,6 +76,7 @@ def tfdata_feed(
     ValueError: an argument is outside its range.
     ImportError: TensorFlow is not installed.
   """
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # no banners between progress lines
   import tensorflow as tf
 
   _check(batch, start, host_index, host_count)
