@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, then trains and evaluates a constant-memory agent on the embedded
-# world. Needs Python 3.11 to 3.13 with pip; at most 15 minutes on 2 cores after installation.
+# world. Needs Python 3.11 to 3.13 with pip; the aim is 15 minutes on 2 cores after installation.
 #
 #   bash launch/quickstart.sh                      everything, results in runs/quickstart
 #   bash launch/quickstart.sh --seed=1             arguments go to `mem1_jax.main quickstart`
