@@ -172,7 +172,7 @@ def _against_full_context(mem1: Mapping, full: Mapping, is_void: bool) -> tuple[
       Headline(
           'em', em, '3.5x', em >= 3.5,
           f'EM at 16 objectives: {mem1["em"]:.2f} against {full["em"]:.2f} of full context: '
-          f'{em:.1f}x', is_void,
+          + ('nothing to compare' if math.isnan(em) else f'{em:.1f}x'), is_void,
       ),
   )  # fmt: skip
 

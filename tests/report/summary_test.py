@@ -46,7 +46,9 @@ def set_at(tree, path, value):
 
 
 def test_a_whole_summary_is_valid():
-  summary_lib.validate(example())
+  summary = example()
+  summary_lib.validate(summary)
+  assert summary == example()  # read, not changed
 
 
 @pytest.mark.parametrize(
@@ -182,3 +184,11 @@ def test_a_malformed_summary_writes_nothing(tmp_path):
   with pytest.raises(ValueError, match='curves'):
     summary_lib.write_report(tmp_path / 'run', example(), {'grpo': {}})
   assert not (tmp_path / 'run').exists()
+
+
+def test_two_agents_without_a_match_have_nothing_to_compare():
+  summary = example()
+  for agent in ('mem1_ppo', 'full_context'):
+    summary['agents'][agent]['16'] |= {'em': 0.0, 'em_per_question': 0.0}
+  line = next(h for h in summary_lib.headlines(summary) if h.name == 'em')
+  assert 'nothing to compare' in line.text and not line.is_met
