@@ -11,10 +11,11 @@ from mem1_jax.configs import base
 def get_config() -> ConfigDict:
   c = base.get_config()
   c.sft.data = 'text'
-  c.sft.steps = 2300
+  c.sft.steps = 2600
   c.sft.rows_per_step = 4
   c.rows.length = 1024
-  c.optim.policy_lr = 2e-3
+  c.optim.name = 'muon'
+  c.optim.policy_lr = 6e-3
   c.optim.warmup = 30
   c.optim.schedule = 'cosine'
   return c

@@ -32,6 +32,7 @@ def get_config() -> ConfigDict:
   c.data.source = 'atlas'  # where questions come from
   c.data.split = 'train'  # train | validation | test
   c.data.objectives = (2, 2)  # fewest and most questions of a task
+  c.data.reworded = 0.5  # share of training questions asked in random words
   c.data.feed = 'auto'  # auto (tf.data where TensorFlow is there) | tf | numpy
 
   c.env = ConfigDict()
@@ -67,14 +68,15 @@ def get_config() -> ConfigDict:
   c.sft.steps = 1000
   c.sft.rows_per_step = 8
   c.sft.short_budget = 0.05  # share of episodes whose turns run out, answered on the last
+  c.sft.drill_share = 0.3  # of the examples beside the expert's episodes
   c.sft.max_entries = 24  # of a pre-training list
   c.sft.scatter = 0.3  # share of pre-training lists with documents in between
-  c.sft.reworded = 0.5  # share of questions asked in random words around the same phrase
   c.sft.log_every = 20  # steps
   c.sft.checkpoint_every = 500  # steps
   c.sft.save_dtype = 'float32'  # float32 | bfloat16: of the parameters written at the end
 
   c.optim = ConfigDict()
+  c.optim.name = 'adamw'  # adamw | muon (matrices of the layers; the rest by AdamW)
   c.optim.policy_lr = 1e-4  # paper: 1e-6 at 7B
   c.optim.value_lr = 1e-3  # paper: 1e-5 at 7B
   c.optim.warmup = 5  # updates (paper: 50)

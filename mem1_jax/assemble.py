@@ -13,6 +13,7 @@ from mem1_jax.arrays import Params
 from mem1_jax.data import pipeline, sources
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.compose import Composer
+from mem1_jax.data.drills import some_reworded
 from mem1_jax.env.qa import PAPER_TURNS, QAConfig, QAEnvironment
 from mem1_jax.memory.positions import Gaps
 from mem1_jax.model import Policy, build_policy, named_config
@@ -20,6 +21,7 @@ from mem1_jax.optim import OptimConfig
 from mem1_jax.retrieval.bm25 import BM25Retriever
 from mem1_jax.rollout.decode import Engine, EngineConfig
 from mem1_jax.text.tokenizer import HuggingFaceTokenizer, SentencePieceTokenizer, Tokenizer
+from mem1_jax.types import Question
 
 AGENTS = {'mem1': Mem1Agent, 'full_context': FullContextAgent}
 
@@ -64,9 +66,23 @@ def _max_turns(turns: str) -> int | tuple | None:
 def make_composer(config: Any, split: str, objectives: int | tuple[int, ...]) -> Composer:
   """Tasks of `objectives` questions (a number, or fewest and most) over one split."""
   _check_source(config)
+  return _compose(config, sources.load_atlas(split), split, objectives)
+
+
+def make_training_composer(config: Any) -> Composer:
+  """Tasks to train on: `data.split`, a share of its questions in random words."""
+  _check_source(config)
+  names = [passage.title for passage in sources.atlas_documents(config.data.split)]
+  questions = some_reworded(sources.load_atlas(config.data.split), config.data.reworded, names,
+                            config.seed)
+  return _compose(config, questions, config.data.split, config.data.objectives)
+
+
+def _compose(config: Any, questions: list[Question], split: str,
+             objectives: int | tuple[int, ...]) -> Composer:
   if not isinstance(objectives, int):
     objectives = (min(objectives), max(objectives))
-  return Composer(sources.load_atlas(split), objectives, config.seed, LABELS, f'atlas-{split}')
+  return Composer(questions, objectives, config.seed, LABELS, f'atlas-{split}')
 
 
 def make_feed(config: Any, composer: Composer, batch: int, start: int):
@@ -125,6 +141,6 @@ def make_engine(config: Any, policy: Policy, tokenizer: Tokenizer, is_append_onl
 def make_optim_config(config: Any, total_steps: int) -> OptimConfig:
   o = config.optim
   return OptimConfig(
-      policy_lr=o.policy_lr, value_lr=o.value_lr, warmup_steps=o.warmup, schedule=o.schedule,
-      total_steps=total_steps, final_fraction=0.1, beta1=o.b1, beta2=o.b2, epsilon=o.eps,
+      name=o.name, policy_lr=o.policy_lr, value_lr=o.value_lr, warmup_steps=o.warmup,
+      schedule=o.schedule, total_steps=total_steps, final_fraction=0.1, beta1=o.b1, beta2=o.b2, epsilon=o.eps,
       weight_decay=o.weight_decay, max_grad_norm=o.max_grad_norm)

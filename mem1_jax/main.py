@@ -91,7 +91,7 @@ def tasks(config: ConfigDict, args: argparse.Namespace):
   """Prints composed tasks with their answers."""
   from mem1_jax import assemble
   from mem1_jax.text.prompts import task_prompt
-  composer = assemble.make_composer(config, config.data.split, config.data.objectives)
+  composer = assemble.make_training_composer(config)
   for index in range(args.start, args.start + args.n):
     task = composer.task(index)
     if args.json:

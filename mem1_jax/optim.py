@@ -1,4 +1,4 @@
-"""Optimisers: AdamW with warm-up, a schedule, clipping, and decay on matrices only."""
+"""Optimisers: AdamW or Muon with warm-up, a schedule, clipping, and decay on matrices only."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from optax import contrib
 
 from mem1_jax.arrays import Array, Params
 
@@ -14,12 +15,15 @@ from mem1_jax.arrays import Array, Params
 # layers stacks a [D] scale to [L, D], and a bias may have a heads dimension.
 _VECTORS = ('bias', 'scale')
 
+NAMES = ('adamw', 'muon')
+
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
   """Every number of the optimiser; none has a default.
 
   Attributes:
+    name: 'adamw' or 'muon'.
     policy_lr, value_lr: peak learning rates, ≥ 0.
     warmup_steps: updates over which the rate rises linearly from 0 to its peak;
       the first update already uses 1 / warmup_steps of it.
@@ -35,6 +39,7 @@ class OptimConfig:
   A step is one call of the optimiser: for PPO, one minibatch.
   """
 
+  name: str
   policy_lr: float
   value_lr: float
   warmup_steps: int
@@ -48,6 +53,8 @@ class OptimConfig:
   max_grad_norm: float
 
   def __post_init__(self):
+    if self.name not in NAMES:
+      raise ValueError(f'name={self.name!r} is unknown; choose one of {NAMES}')
     if self.schedule not in ('constant', 'cosine'):
       raise ValueError(f"schedule={self.schedule!r} is not 'constant' or 'cosine'; use one of them")
     for name in ('policy_lr', 'value_lr', 'warmup_steps', 'weight_decay'):
@@ -72,15 +79,40 @@ class Optimizers(NamedTuple):
 
 def build(config: OptimConfig) -> Optimizers:
   """The policy's and the critic's optimiser."""
-  return Optimizers(adamw(config, config.policy_lr), adamw(config, config.value_lr))
+  return Optimizers(make(config, config.policy_lr), make(config, config.value_lr))
 
 
-def adamw(config: OptimConfig, peak: float) -> optax.GradientTransformation:
-  """Global-norm clipping, then AdamW at `learning_rate(config, peak)`."""
-  return optax.chain(
-      optax.clip_by_global_norm(config.max_grad_norm),
-      optax.adamw(learning_rate(config, peak), b1=config.beta1, b2=config.beta2,
-                  eps=config.epsilon, weight_decay=config.weight_decay, mask=is_decayed))
+def make(config: OptimConfig, peak: float) -> optax.GradientTransformation:
+  """Global-norm clipping, then the optimiser at `learning_rate(config, peak)`.
+
+  Muon (Jordan et al. 2024) moves the matrices of the layers by an orthogonal matrix whose
+  root mean square is that of an Adam step (arXiv 2502.16982), so rates carry over; all
+  other parameters are AdamW's with Nesterov momentum.
+  """
+  rate = learning_rate(config, peak)
+  if config.name == 'adamw':
+    step = optax.adamw(rate, b1=config.beta1, b2=config.beta2, eps=config.epsilon,
+                       weight_decay=config.weight_decay, mask=is_decayed)
+  else:
+    step = contrib.muon(
+        rate, beta=config.beta2, weight_decay=config.weight_decay, weight_decay_mask=is_decayed,
+        adam_b1=config.beta1, adam_b2=config.beta2, adam_weight_decay=config.weight_decay,
+        muon_weight_dimension_numbers=_matrices, consistent_rms=0.2)
+  return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), step)
+
+
+def _matrices(params: Params) -> Params:
+  """Which axes of a layer's kernel are its inputs and outputs; None for other parameters."""
+  def axes(path, leaf):
+    *_, module, name = jax.tree_util.keystr(path, simple=True, separator='/').split('/')
+    if name != 'kernel' or leaf.ndim < 3:
+      return None
+    # [layers, inputs…, outputs…]: only the attention's output projection has two inputs.
+    num_inputs = leaf.ndim - 2 if module == 'o' else 1
+    return contrib.MuonDimensionNumbers(
+        tuple(range(1, 1 + num_inputs)), tuple(range(1 + num_inputs, leaf.ndim)))
+
+  return jax.tree_util.tree_map_with_path(axes, params)
 
 
 def learning_rate(config: OptimConfig, peak: float) -> Callable[[Array], Array]:

@@ -22,7 +22,7 @@ from mem1_jax import assemble, checkpoint, optim, progress
 from mem1_jax.agents.expert import ExpertError, play
 from mem1_jax.data import sources
 from mem1_jax.data.atlas.labels import LABELS
-from mem1_jax.data.drills import DrillMaker, reworded
+from mem1_jax.data.drills import DrillMaker, cluttered
 from mem1_jax.memory import layout
 from mem1_jax.memory.positions import Gaps, stretch_prompt
 from mem1_jax.metrics import MetricsWriter, describe_run
@@ -32,9 +32,7 @@ from mem1_jax.text.tokenizer import Tokenizer
 
 def text_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.ndarray]]:
   """Endless laid out drills, the same for the same seed."""
-  maker = DrillMaker(sources.atlas_documents('train'), sources.load_atlas('train'), LABELS,
-                     config.seed, config.sft.max_entries, config.sft.scatter,
-                     config.sft.reworded)
+  maker = make_drills(config)
   gaps = Gaps(config.gaps.prompt, 0, config.gaps.probability)
   index = 0
   while True:
@@ -45,17 +43,23 @@ def text_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.nd
     index += 1
 
 
+def make_drills(config: Any) -> DrillMaker:
+  """Drills over the training split."""
+  return DrillMaker(sources.atlas_documents('train'), sources.load_atlas('train'), LABELS,
+                    config.seed, config.sft.max_entries, config.sft.scatter, config.data.reworded)
+
+
 def expert_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.ndarray]]:
-  """Endless laid out episodes of the scripted expert on the training split."""
-  names = [passage.title for passage in sources.atlas_documents(config.data.split)]
+  """Endless laid out episodes of the scripted expert, some drills among them."""
+  maker, drills = make_drills(config), text_examples(config, tokenizer)
   agent, environment = assemble.make_agent(config, tokenizer), assemble.make_environment(config)
-  composer = assemble.make_composer(config, config.data.split, config.data.objectives)
+  composer = assemble.make_training_composer(config)
   for batch in assemble.make_feed(config, composer, 16, 0):
     for index, task in zip(batch.indices.tolist(), batch.tasks):
       rng = np.random.default_rng([config.seed, index])
-      questions = tuple(reworded(q, rng, names) if rng.random() < config.sft.reworded else q
-                        for q in task.questions)
-      task = dataclasses.replace(task, questions=questions)
+      while rng.random() < config.sft.drill_share:
+        yield next(drills)
+      task = cluttered(task, rng, maker)
       episode = environment.start(task)
       if rng.random() < config.sft.short_budget:
         episode.max_turns = int(rng.integers(1, task.hops + 1))
@@ -133,7 +137,7 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib
   tokenizer = assemble.make_tokenizer(config)
   policy = assemble.make_policy(config, tokenizer)
   optim_config = assemble.make_optim_config(config, config.sft.steps)
-  optimizer = optim.adamw(optim_config, optim_config.policy_lr)
+  optimizer = optim.make(optim_config, optim_config.policy_lr)
   params = assemble.initial_params(config, policy)
   state, begun = (params, optimizer.init(params)), 0
   checkpoints = checkpoint.Checkpointer(workdir / 'checkpoints', config.checkpoint.keep)

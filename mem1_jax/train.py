@@ -166,7 +166,7 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False, profile: i
     check_resumed(workdir, is_resumed)
     restore(trainer, checkpoints)
   describe_run(workdir, str(config), config.seed, files=_FILES)
-  composer = assemble.make_composer(config, config.data.split, config.data.objectives)
+  composer = assemble.make_training_composer(config)
   feed = assemble.make_feed(config, composer, config.ppo.tasks, trainer.next_index)
   writer = MetricsWriter(
       workdir, config.log.tensorboard,

@@ -4,6 +4,7 @@ A `Task` is made of `Question`s; an agent acts with `Action`s; an environment
 replies with `Observation`s; a retriever answers with `Passage`s.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import enum
 
@@ -70,6 +71,26 @@ class Question:
     return ' of '.join((*reversed(self.relations[hop:]), self.chain[hop]))
 
 
+START, END = '*', '.'  # what leads to a task's first question, and what follows its last
+
+
+def link(labels: Sequence[str]) -> tuple[tuple[str, str], ...]:
+  """Each label with the one that follows it, from `START` to `END`."""
+  return tuple(zip((START, *labels), (*labels, END)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+  """How a task is shown: links in any order, and labelled questions in any order.
+
+  Training may add links and questions that no link from `START` leads to, so that
+  a short task has to be read the way a long one is.
+  """
+
+  links: tuple[tuple[str, str], ...]
+  lines: tuple[tuple[str, str], ...]  # (label, question's text)
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
   """N questions to answer in one episode, each under a short random label."""
@@ -78,6 +99,12 @@ class Task:
   questions: tuple[Question, ...]
   labels: tuple[str, ...]
   source: str
+  listing: Listing | None = None  # None: everything in order and nothing else
+
+  @property
+  def shown(self) -> Listing:
+    lines = tuple((label, q.text) for label, q in zip(self.labels, self.questions, strict=True))
+    return self.listing or Listing(link(self.labels), lines)
 
   @property
   def hops(self) -> int:

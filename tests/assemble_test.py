@@ -56,6 +56,16 @@ def test_objectives_may_be_one_number_or_a_range():
     assert {len(composer.task(i).questions) for i in range(6)} == sizes
 
 
+def test_training_tasks_are_partly_reworded_and_evaluation_tasks_never():
+  config = tiny_config()
+  config.data.reworded = 0.5
+  training, plain = assemble.make_training_composer(config), assemble.make_composer(
+      config, 'train', 2)
+  pairs = list(zip(training.questions, plain.questions, strict=True))
+  assert 0.4 < np.mean([a.text != b.text for a, b in pairs]) < 0.6
+  assert all(a.answers == b.answers for a, b in pairs)
+
+
 @pytest.mark.parametrize('turns, budgets', [('slack', (4, 9)), ('paper', (6, 20)), ('8', (8, 8))])
 def test_turn_budgets(turns, budgets):
   config = tiny_config()

@@ -10,7 +10,7 @@ import pytest
 from mem1_jax import optim
 
 CONFIG = optim.OptimConfig(
-    policy_lr=1e-2, value_lr=1e-1, warmup_steps=4, schedule='constant', total_steps=0,
+    name='adamw', policy_lr=1e-2, value_lr=1e-1, warmup_steps=4, schedule='constant', total_steps=0,
     final_fraction=0.0, beta1=0.9, beta2=0.99, epsilon=1e-8, weight_decay=0.0, max_grad_norm=1.0)
 
 
@@ -74,3 +74,32 @@ def test_gradients_are_scaled_to_the_norm():
 def test_refuses(changes, message):
   with pytest.raises(ValueError, match=message):
     dataclasses.replace(CONFIG, **changes)
+
+
+def test_muon_moves_the_matrices_of_layers_by_orthogonal_ones_and_the_rest_by_adam():
+  rng = np.random.default_rng(0)
+  shapes = {'layers': {'q': {'kernel': (2, 8, 2, 4), 'bias': (2, 2, 4)},
+                       'o': {'kernel': (2, 2, 4, 8)}, 'up': {'kernel': (2, 8, 16)},
+                       'norm': {'scale': (2, 8)}},
+            'embed': {'embedding': (5, 8)}}
+  is_shape = lambda x: isinstance(x, tuple)
+  params = jax.tree.map(jnp.ones, shapes, is_leaf=is_shape)
+  grads = jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s), jnp.float32), shapes,
+                       is_leaf=is_shape)
+  transform = optim.build(dataclasses.replace(CONFIG, name='muon', warmup_steps=0,
+                                              max_grad_norm=np.inf)).policy
+  updates, _ = transform.update(grads, transform.init(params), params)
+  for module, shape in (('q', (8, 8)), ('o', (8, 8)), ('up', (8, 16))):
+    for layer in updates['layers'][module]['kernel']:
+      values = jnp.linalg.svd(layer.reshape(shape), compute_uv=False)
+      # Newton-Schulz leaves singular values around 1; scaled so that the rms is 0.2 rates.
+      np.testing.assert_allclose(values, 1e-2 * 0.2 * max(shape)**0.5, rtol=0.45)
+  for read in (lambda tree: tree['embed']['embedding'], lambda tree: tree['layers']['q']['bias'],
+               lambda tree: tree['layers']['norm']['scale']):
+    # Nesterov's look-ahead makes the first step of Adam longer by b1 / (1 + b1).
+    np.testing.assert_allclose(read(updates), -1e-2 * 1.473684 * jnp.sign(read(grads)), rtol=1e-3)
+
+
+def test_an_unknown_optimiser_is_named():
+  with pytest.raises(ValueError, match="name='sgd'"):
+    dataclasses.replace(CONFIG, name='sgd')

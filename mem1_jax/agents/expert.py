@@ -3,14 +3,17 @@
 It plays the environment as the two agents would, in their formats, and its
 trajectories train them (sft.py). What it writes in a turn:
 
-    constant memory   <think>[kf] Oslo; [zb] 51; >[xa] capital of country of Cusco</think><search> Cusco</search>
-    full context      <think>[zb] 51; >[xa] capital of country of Cusco</think><search> Cusco</search>
+    constant memory   <think>[kf] Oslo; [zb] 51; [zb]>[xa] capital of country of Cusco</think>…
+    full context      <think>[zb] 51; [zb]>[xa] capital of country of Cusco</think>…
+                      …<search> Cusco</search>
 
-Answers found so far stand under their labels, each closed by `;`. After `>`
-comes the question being worked on, reduced to what is still to be looked up: the
-next turn says `>[xa] capital of Peru`. The constant-memory agent rewrites the
+Answers found so far stand under their labels, each closed by `;`. Then comes the
+link that leads on from the last one, as the table of contents has it, and that
+question reduced to what is still to be looked up: the next turn says
+`[zb]>[xa] capital of Peru`. The constant-memory agent rewrites the
 whole list each turn; the full-context agent, which can read its earlier turns,
-writes what is new. The last turn answers: `<answer> Oslo; 51; …</answer>`.
+writes what is new. The last turn ends with the link to the end, `[xa]>.`,
+and answers: `<answer> Oslo; 51; Lima</answer>`.
 """
 
 import dataclasses
@@ -21,7 +24,7 @@ import numpy as np
 from mem1_jax.agents.agent import Agent
 from mem1_jax.memory.segments import parse_turn
 from mem1_jax.text.tokenizer import Tokenizer
-from mem1_jax.types import Segment, Stop, Task, Trajectory, TurnRecord
+from mem1_jax.types import Segment, Stop, Task, Trajectory, TurnRecord, link
 
 UNKNOWN = 'unknown'
 
@@ -69,14 +72,15 @@ class _Progress:
     labels = self.task.labels
     notes = ''.join(f'{labels[i]} {self.answers[i]}; ' for i in range(first, len(self.answers)))
     self.num_told = len(self.answers)
+    number = len(self.answers)
+    last, following = link(labels)[number]
     if self.is_done or is_last_turn:
-      missing = len(self.task.questions) - len(self.answers)
-      answer = '; '.join(self.answers + [UNKNOWN] * missing)
-      return f'<think>{notes.rstrip()}</think><answer> {answer}</answer>'
-    question = self.task.questions[len(self.answers)]
+      answer = '; '.join(self.answers + [UNKNOWN] * (len(labels) - number))
+      return f'<think>{notes}{last}>{following}</think><answer> {answer}</answer>'
+    question = self.task.questions[number]
     if not question.chain:
-      raise ExpertError(f'question {question.id!r} has no chain for an expert to follow.')
-    return (f'<think>{notes}>{labels[len(self.answers)]} {question.left(self.hop)}</think>'
+      raise ExpertError(f'question {question.id!r} has no chain for an expert to follow')
+    return (f'<think>{notes}{last}>{following} {question.left(self.hop)}</think>'
             f'<search> {question.chain[self.hop]}</search>')
 
 

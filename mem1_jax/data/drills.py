@@ -10,7 +10,7 @@ or episode. What is predicted follows `prompt`; both are plain text.
     append     [kf] Oslo; + [zb] 51           → [kf] Oslo; [zb] 51;
     values     [kf] Oslo; [zb] 51;            → Oslo; 51
     look-up    [kf] Oslo; [zb] 51; ? [zb]     → 51
-    next       [kf][zb]. [kf] …? [zb] …?      → [kf]>[zb]
+    next       *>[kf] [kf]>[zb] [zb]>. …      → [kf]>[zb]
     recall     the same, asked for [zb]       → what is to be looked up for it
     read       a question and its documents   → the question reduced step by step, its answer
     documents  → the documents themselves
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mem1_jax.types import Passage, Question
+from mem1_jax.types import END, Listing, Passage, Question, Task, link
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +80,7 @@ class DrillMaker:
   def asked(self, rng) -> Question:
     """A question, as worded or in random words."""
     question = self.pick(rng, self.questions)
-    if rng.random() >= self.reworded:
-      return question
-    return reworded(question, rng, self._titles)
+    return reworded(question, rng, self._titles) if rng.random() < self.reworded else question
 
   @functools.cached_property
   def _titles(self) -> list[str]:
@@ -112,17 +110,58 @@ class DrillMaker:
     return ''.join(parts)
 
 
+_NAME_FIRST = ('{name} {relation}', '{name}, {relation}', '{name} ({relation})',
+               '{name}: {relation}', '{name} and its {relation}', 'for {name} the {relation}')
+
+
 def reworded(question: Question, rng, names: Sequence[str]) -> Question:
   """The question's phrase in a frame of random words: `Salto Prenj the capital of Norway?`
 
-  Whoever has read these does not depend on the frames that the training split
-  happens to use. `names` are cut into words to draw from.
+  Now and then the name comes first, in notations that no split asks questions in:
+  `Prenj the symbol of Norway, currency.` Whoever has read these does not depend on
+  the frames and phrases that the training split happens to use. `names` are cut into
+  words to draw from.
   """
   words = [rng.choice(names[rng.integers(len(names))].split()) for _ in range(rng.integers(1, 4))]
-  phrase = ' of the '.join(reversed(question.relations))
+  name, (first, *rest) = question.chain[0], question.relations
+  if rng.random() < 0.6:
+    phrase = f'the {first} of {name}'
+  else:
+    phrase = _NAME_FIRST[rng.integers(len(_NAME_FIRST))].format(name=name, relation=first)
+  for relation in rest:
+    phrase = f'the {relation} of {phrase}'
   mark = '?' if rng.random() < 0.5 else '.'
-  text = f'{" ".join(words)} the {phrase} of {question.chain[0]}{mark}'
-  return dataclasses.replace(question, text=text)
+  return dataclasses.replace(question, text=f'{" ".join(words)} {phrase}{mark}')
+
+
+def some_reworded(questions: Sequence[Question], share: float, names: Sequence[str],
+                  seed: int) -> list[Question]:
+  """The questions in their order, a share of them in random words; the same for the same seed."""
+  rngs = (np.random.default_rng([seed, index]) for index in range(len(questions)))
+  return [reworded(question, rng, names) if rng.random() < share else question
+          for question, rng in zip(questions, rngs)]
+
+
+def shuffled(rng, items: Sequence) -> list:
+  """Half of the time another order."""
+  return [items[i] for i in (rng.permutation(len(items)) if rng.random() < 0.5
+                             else range(len(items)))]
+
+
+def cluttered(task: Task, rng, maker: DrillMaker) -> Task:
+  """The task among links and questions that it does not lead to, like a page of a long list.
+
+  As many as make `maker.max_entries` at most, half of the time none.
+  """
+  labels = [label for label in maker.pick(rng, maker.labels, maker.max_entries)
+            if label not in task.labels]
+  num = maker.num_entries(rng) if rng.random() < 0.5 else 0
+  labels = labels[:min(num, maker.max_entries - len(task.labels))]
+  links = [*link(task.labels), *((a, b) for a, b in zip(labels, (*labels[1:], END)))]
+  lines = [*task.shown.lines, *((label, maker.asked(rng).text) for label in labels)]
+  if labels:
+    links, lines = shuffled(rng, links), shuffled(rng, lines)
+  return dataclasses.replace(task, listing=Listing(tuple(links), tuple(lines)))
 
 
 def _list(entries) -> str:
@@ -172,14 +211,14 @@ def _questions(maker: DrillMaker, rng):
   n = maker.num_entries(rng)
   labels, questions = maker.pick(rng, maker.labels, n), [maker.asked(rng) for _ in range(n)]
   lines = [f'{label} {question.text}\n' for label, question in zip(labels, questions)]
-  return labels, questions, ''.join(labels) + '.\n' + ''.join(lines)
+  links = ' '.join(f'{a}>{b}' for a, b in shuffled(rng, link(labels)))
+  return labels, questions, f'{links}\n' + ''.join(shuffled(rng, lines))
 
 
 def _next(maker: DrillMaker, rng) -> Drill:
   labels, _, text = _questions(maker, rng)
-  ends = (*labels[1:], '.')
-  order = rng.permutation(len(labels))[:6]
-  return Drill('next', text, ''.join(f'{labels[i]}>{ends[i]}\n' for i in order))
+  asked = shuffled(rng, link(labels))[:6]
+  return Drill('next', text, ''.join(f'{label}>{following}\n' for label, following in asked))
 
 
 def _recall(maker: DrillMaker, rng) -> Drill:

@@ -19,7 +19,7 @@ _TAG_START = re.compile(r'<(?=/?(?:' + '|'.join(TAG_NAMES) + '))', re.IGNORECASE
 
 # What stands before the questions; the questions themselves are one line each.
 PREAMBLES = {
-    # A model of a million parameters has learned the rules: it gets `contents` instead.
+    # A model of a million parameters has learned the rules: it gets links instead.
     'atlas': '',
     'base': """\
 You answer several questions with the help of a search engine, over several turns.
@@ -54,17 +54,13 @@ def escape(text: str) -> str:
 def _preamble(task: types.Task, style: str) -> str:
   """What stands before the questions: all of it is our own text.
 
-  The terse style has a table of contents, `[kf][zb].`: a small model reads off it
-  which question comes next.
+  The terse style has a table of contents, `*>[kf] [kf]>[zb] [zb]>.`: a small model
+  reads off it which question comes next.
   """
   if style not in PREAMBLES:
     raise ValueError(f'prompt style {style!r} is unknown; use one of {sorted(PREAMBLES)}')
-  return PREAMBLES[style] or contents(task.labels)
-
-
-def contents(labels: Sequence[str]) -> str:
-  """The labels in order, as one line."""
-  return ''.join(labels) + '.\n'
+  links = ' '.join(f'{label}>{following}' for label, following in task.shown.links)
+  return PREAMBLES[style] or links + '\n'
 
 
 def task_prompt(task: types.Task, style: str) -> str:
@@ -73,8 +69,7 @@ def task_prompt(task: types.Task, style: str) -> str:
   Raises:
     ValueError: the style is not one of `PREAMBLES`.
   """
-  lines = [f'{label} {_one_line(question.text)}\n'
-           for label, question in zip(task.labels, task.questions, strict=True)]
+  lines = [f'{label} {_one_line(text)}\n' for label, text in task.shown.lines]
   return _preamble(task, style) + ''.join(lines)
 
 
@@ -86,8 +81,8 @@ def encode_task(
   Preamble and labels are trusted, question texts are data.
   """
   preamble = tokenizer.encode(_preamble(task, style))
-  lines = [tokenizer.encode(label) + tokenizer.encode_data(f' {_one_line(question.text)}\n')
-           for label, question in zip(task.labels, task.questions, strict=True)]
+  lines = [tokenizer.encode(label) + tokenizer.encode_data(f' {_one_line(text)}\n')
+           for label, text in task.shown.lines]
   return [preamble, *lines]
 
 

@@ -25,7 +25,7 @@ def turn(context, text):
 
 def test_the_question():
   prompt = AGENT.prompt(TASK, None)
-  assert TOKENIZER.decode(prompt.ids) == '[kf].\n[kf] Capital of Norway?\n'
+  assert TOKENIZER.decode(prompt.ids) == '*>[kf] [kf]>.\n[kf] Capital of Norway?\n'
   assert prompt.positions == tuple(range(len(prompt)))
   context, keep = AGENT.context(prompt, (), '', None)
   assert (context.segment.ids, keep) == (prompt.ids[-1:], len(prompt) - 1)

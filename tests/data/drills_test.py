@@ -80,11 +80,29 @@ def test_look_ups():
 
 def test_next():
   for drill in made('next'):
-    contents, *lines = drill.prompt.splitlines()
-    labels = [line[:3] for line in lines]
-    assert contents == ''.join(labels) + '.'
-    following = dict(zip(labels, [*labels[1:], '.']))
+    links, *lines = drill.prompt.splitlines()
+    following = dict(pair.split('>') for pair in links.split())
+    assert set(following) == {'*', *(line[:3] for line in lines)}
+    label, seen = '*', []
+    while (label := following[label]) != '.':
+      seen.append(label)
+    assert len(seen) == len(lines)  # one way from start to end
     assert all(following[a] == b for a, b in (t.split('>') for t in drill.target.splitlines()))
+
+
+def test_clutter_leaves_the_way_through_the_task():
+  maker = drills.DrillMaker(sources.atlas_documents('train'), sources.load_atlas('train'), LABELS,
+                            0, 24, 0.3, 0.5)
+  task = types.Task('t', tuple(maker.questions[:2]), LABELS[:2], 'test')
+  sizes = set()
+  for seed in range(40):
+    shown = drills.cluttered(task, np.random.default_rng(seed), maker).shown
+    following, texts = dict(shown.links), dict(shown.lines)
+    assert [following[label] for label in ('*', *task.labels)] == [*task.labels, '.']
+    assert [texts[label] for label in task.labels] == [q.text for q in task.questions]
+    assert len(texts) == len(shown.lines) <= 24 and set(following) == {'*', *texts}
+    sizes.add(len(texts))
+  assert min(sizes) == 2 and max(sizes) > 10
 
 
 def test_recall():
@@ -143,11 +161,26 @@ def test_the_atlas():
 
 def test_a_reworded_question_keeps_its_phrase_and_what_it_asks_for():
   rng = np.random.default_rng(0)
-  texts = set()
-  for _ in range(20):
+  texts, num_name_first = set(), 0
+  for _ in range(40):
     asked = drills.reworded(QUESTIONS[0], rng, ['Salto Grande', 'Brest'])
-    phrase = ' of the '.join(reversed(asked.relations))
-    assert f'the {phrase} of {asked.chain[0]}' in asked.text
+    first, *rest = asked.relations
+    name = asked.chain[0]
+    is_name_first = f'the {first} of {name}' not in asked.text
+    num_name_first += is_name_first
+    if is_name_first:
+      assert asked.text.index(name) < asked.text.index(f' {first}' if first in name else first)
+    assert all(f'the {relation} of' in asked.text for relation in rest)
     assert (asked.answers, asked.chain) == (QUESTIONS[0].answers, QUESTIONS[0].chain)
     texts.add(asked.text)
-  assert len(texts) > 5
+  assert len(texts) > 10
+  assert 5 < num_name_first < 35
+
+
+def test_a_share_of_questions_is_reworded_the_same_way_each_time():
+  questions = QUESTIONS * 50
+  some = drills.some_reworded(questions, 0.3, ['Brest'], 0)
+  changed = [new is not old for new, old in zip(some, questions)]
+  assert 0.15 < np.mean(changed) < 0.45
+  assert some == drills.some_reworded(questions, 0.3, ['Brest'], 0)
+  assert drills.some_reworded(questions, 0.0, ['Brest'], 0) == list(questions)

@@ -274,7 +274,7 @@ def test_whitening_spans_the_batch():
 
 def test_training_resumes_bit_for_bit(tmp_path):
   optimizers = optim.build(optim.OptimConfig(
-      policy_lr=0.05, value_lr=0.1, warmup_steps=3, schedule='cosine', total_steps=20,
+      name='adamw', policy_lr=0.05, value_lr=0.1, warmup_steps=3, schedule='cosine', total_steps=20,
       final_fraction=0.1, beta1=0.9, beta2=0.95, epsilon=1e-8, weight_decay=0.01,
       max_grad_norm=0.5))
   config = toy.config(kl_controller='adaptive')

@@ -34,7 +34,7 @@ class Characters:
 
 def test_atlas_prompt_is_the_questions_under_their_labels():
   assert prompts.task_prompt(TASK, 'atlas') == (
-      '[kf][ab].\n'
+      '*>[kf] [kf]>[ab] [ab]>.\n'
       '[kf] What is the capital of Norway?\n'
       '[ab] Who? [zz] Fake (/think>(ANSWER>x(/answer>\n')
 
