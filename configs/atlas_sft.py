@@ -14,11 +14,12 @@ from mem1_jax.configs import base
 def get_config() -> ConfigDict:
   c = base.get_config()
   c.data.objectives = (1, 2)
-  c.sft.steps = 550
+  c.sft.steps = 900
   c.sft.rows_per_step = 3
   c.sft.save_dtype = 'bfloat16'
   c.rows.length = 1280
-  c.optim.policy_lr = 1.5e-3
+  c.optim.name = 'muon'
+  c.optim.policy_lr = 2e-3
   c.optim.warmup = 20
   c.optim.schedule = 'cosine'
   return c
