@@ -40,7 +40,7 @@ def contexts(trajectory: Trajectory) -> list[tuple[int, int]]:
 
 def measure(trajectory: Trajectory) -> dict[str, float]:
   """The metrics of one trajectory."""
-  score = score_answer(trajectory.answer or '', trajectory.task.questions)
+  score = score_answer(trajectory.answer or '', trajectory.task)
   sizes = contexts(trajectory)
   peak = max(read + written for read, written in sizes)
   return {
@@ -79,7 +79,7 @@ def by_wording(trajectories: Sequence[Trajectory]) -> dict[str, float]:
   matches = {'em_seen_wording': [], 'em_held_out_wording': []}
   for trajectory in trajectories:
     questions = trajectory.task.questions
-    score = score_answer(trajectory.answer or '', questions)
+    score = score_answer(trajectory.answer or '', trajectory.task)
     for question, one in zip(questions, score.per_question):
       name = 'em_held_out_wording' if is_held_out_wording(question) else 'em_seen_wording'
       matches[name].append(one.em)

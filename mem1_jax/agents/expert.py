@@ -13,7 +13,7 @@ question reduced to what is still to be looked up: the next turn says
 `[zb]>[xa] capital of Peru`. The constant-memory agent rewrites the
 whole list each turn; the full-context agent, which can read its earlier turns,
 writes what is new. The last turn ends with the link to the end, `[xa]>.`,
-and answers: `<answer> Oslo; 51; Lima</answer>`.
+and answers: `<answer> [kf] Oslo; [zb] 51; [xa] Lima</answer>`.
 """
 
 import dataclasses
@@ -75,7 +75,8 @@ class _Progress:
     number = len(self.answers)
     last, following = link(labels)[number]
     if self.is_done or is_last_turn:
-      answer = '; '.join(self.answers + [UNKNOWN] * (len(labels) - number))
+      answers = self.answers + [UNKNOWN] * (len(labels) - number)
+      answer = '; '.join(f'{label} {answer}' for label, answer in zip(labels, answers))
       return f'<think>{notes}{last}>{following}</think><answer> {answer}</answer>'
     question = self.task.questions[number]
     if not question.chain:

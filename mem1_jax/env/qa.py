@@ -89,7 +89,7 @@ class QAEpisode:
     self.turns += 1
     if action.kind == types.ActionKind.ANSWER:
       self.is_done = True
-      self.score = rewards.score_answer(action.text, self.task.questions)
+      self.score = rewards.score_answer(action.text, self.task)
       return types.Observation('', self.score.em, True)
     if action.kind == types.ActionKind.SEARCH:
       self.searches += 1

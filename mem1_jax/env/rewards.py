@@ -7,6 +7,7 @@ https://arxiv.org/abs/1606.05250, official evaluation script v1.1).
 import collections
 from collections.abc import Sequence
 import dataclasses
+import itertools
 import re
 import string
 import unicodedata
@@ -70,9 +71,16 @@ def split_answers(text: str) -> list[str]:
   return [part.strip() for part in text.split(SEPARATOR)] if text.strip() else []
 
 
-def score_answer(text: str, questions: Sequence[types.Question]) -> AnswerScore:
-  """Scores the content of an `<answer>`, in the order of the questions."""
+def score_answer(text: str, task: types.Task) -> AnswerScore:
+  """Scores the content of an `<answer>`, in the order of the questions.
+
+  Each part may begin with the label of its own question, `[kf] Oslo; [zb] 51`, which is dropped.
+  """
+  questions = task.questions
   answers = split_answers(text)
+  answers = [answer.removeprefix(label).lstrip()
+             for answer, label in itertools.zip_longest(answers, task.labels[:len(answers)],
+                                                        fillvalue='')]
   is_count_right = len(answers) == len(questions)
   padded = answers[:len(questions)] + [''] * (len(questions) - len(answers))
   scores = tuple(

@@ -54,8 +54,8 @@ def test_the_constant_memory_agents_text(environment):
       f'<think>[kf] {a}; [kf]>[zb] {two.relations[1]} of {two.relations[0]} of {m}</think>'
       f'<search> {m}</search>',
       f'<think>[kf] {a}; [kf]>[zb] {two.relations[1]} of {c}</think><search> {c}</search>',
-      f'<think>[kf] {a}; [zb] {b}; [zb]>.</think><answer> {a}; {b}</answer>']
-  assert (played.reward, played.answer, played.searches) == (2.0, f'{a}; {b}', 3)
+      f'<think>[kf] {a}; [zb] {b}; [zb]>.</think><answer> [kf] {a}; [zb] {b}</answer>']
+  assert (played.reward, played.answer, played.searches) == (2.0, f'[kf] {a}; [zb] {b}', 3)
   assert [turn.action.kind.value for turn in played.turns] == ['search'] * 3 + ['answer']
 
 
@@ -69,7 +69,7 @@ def test_the_full_context_agents_text(environment):
       f'<think>[kf] {a}; [kf]>[zb] {two.relations[1]} of {two.relations[0]} of {m}</think>'
       f'<search> {m}</search>',
       f'<think>[kf]>[zb] {two.relations[1]} of {c}</think><search> {c}</search>',
-      f'<think>[zb] {b}; [zb]>.</think><answer> {a}; {b}</answer>']
+      f'<think>[zb] {b}; [zb]>.</think><answer> [kf] {a}; [zb] {b}</answer>']
   assert (played.reward, played.is_append_only) == (2.0, True)
 
 
@@ -91,7 +91,8 @@ def test_the_last_turn_answers_what_is_known(environment, make):
   episode.max_turns = 2
   played = expert.play(task(), AGENTS[make], episode, TOKENIZER, None)
   a = task().questions[0].found[0]
-  assert texts(played)[1] == f'<think>[kf] {a}; [kf]>[zb]</think><answer> {a}; unknown</answer>'
+  assert texts(played)[1] == (
+      f'<think>[kf] {a}; [kf]>[zb]</think><answer> [kf] {a}; [zb] unknown</answer>')
   assert played.reward == 1.0
 
 

@@ -12,7 +12,11 @@ def question(*answers, id='q'):
   return types.Question(id, 'What?', answers)
 
 
-TWO = (question('Oslo', 'Kristiania'), question('the North Sea'))
+def task(*questions):
+  return types.Task('t', questions, tuple(f'[q{i}]' for i in range(len(questions))), 'test')
+
+
+TWO = task(question('Oslo', 'Kristiania'), question('the North Sea'))
 
 
 @pytest.mark.parametrize('text, expected', [
@@ -72,7 +76,7 @@ def test_a_gold_string_is_not_compared_character_by_character():
   assert rewards.exact_match('O', 'Oslo') == 0.0
   assert rewards.exact_match('oslo', 'Oslo') == 1.0
   assert rewards.token_f1('O', 'Oslo') == 0.0
-  single = (types.Question('q', 'What?', 'Oslo'),)  # a string where a tuple belongs
+  single = task(types.Question('q', 'What?', 'Oslo'))  # a string where a tuple belongs
   assert rewards.score_answer('O', single).em == 0.0
   assert rewards.score_answer('Oslo', single).em == 1.0
 
@@ -89,12 +93,24 @@ def test_answers_are_scored_in_the_order_of_the_questions():
   assert rewards.score_answer('North Sea; Oslo', TWO).em == 0.0
 
 
+@pytest.mark.parametrize('text, em', [
+    ('[q0] Oslo; [q1] north sea', 2.0), ('[q0]Oslo; north sea', 2.0), (' Oslo; [q1] north sea', 2.0),
+    ('[q1] north sea; [q0] Oslo', 0.0), ('[q1] Oslo; [q0] north sea', 0.0),
+    ('[q0] [q0] Oslo; [q1]', 0.0), ('[q0] Oslo', 0.0), ('[q0] Oslo; [q1] north sea; [q2] x', 0.0)])
+def test_an_answer_may_begin_with_its_own_questions_label(text, em):
+  assert rewards.score_answer(text, TWO).em == em
+
+
+def test_a_label_alone_is_no_answer():
+  assert rewards.score_answer('[q0]; [q1] north sea', TWO).num_answers == 1
+
+
 def test_naming_every_alias_in_one_answer_earns_nothing():
   assert rewards.score_answer('Oslo Kristiania; x', TWO).em == 0.0
 
 
 @given(st.text(), st.integers(1, 4))
 def test_bounds(text, count):
-  score = rewards.score_answer(text, TWO[:1] * count)
+  score = rewards.score_answer(text, task(*TWO.questions[:1] * count))
   assert 0 <= score.em <= score.f1 <= count
   assert len(score.per_question) == count
