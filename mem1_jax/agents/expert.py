@@ -3,17 +3,17 @@
 It plays the environment as the two agents would, in their formats, and its
 trajectories train them (sft.py). What it writes in a turn:
 
-    constant memory   <think>[kf] Oslo; [zb] 51; [zb]>[xa] capital of country of Cusco</think>…
-    full context      <think>[zb] 51; [zb]>[xa] capital of country of Cusco</think>…
-                      …<search> Cusco</search>
+    constant memory   <think>*>[kf] Oslo; [kf]>[zb] 51; [zb]>[xa] capital of country of Cusco
+    full context      <think>[kf]>[zb] 51; [zb]>[xa] capital of country of Cusco
+                      …</think><search> Cusco</search>
 
-Answers found so far stand under their labels, each closed by `;`. Then comes the
-link that leads on from the last one, as the table of contents has it, and that
-question reduced to what is still to be looked up: the next turn says
-`[zb]>[xa] capital of Peru`. The constant-memory agent rewrites the
-whole list each turn; the full-context agent, which can read its earlier turns,
-writes what is new. The last turn ends with the link to the end, `[xa]>.`,
-and answers: `<answer> [kf] Oslo; [zb] 51; [xa] Lima</answer>`.
+Answers found so far stand under the links that lead to their questions, as the table
+of contents has them, each closed by `;`: so the next label never depends on a place
+in a list. After them comes the question at hand, reduced to what is still to be looked
+up: the next turn says `[zb]>[xa] capital of Peru`. The constant-memory agent rewrites
+the whole list each turn; the full-context agent, which can read its earlier turns,
+writes what is new. The last turn ends with the link to the end, `[xa]>.`, and answers
+in the same form: `<answer> *>[kf] Oslo; [kf]>[zb] 51; [zb]>[xa] Lima</answer>`.
 """
 
 import dataclasses
@@ -69,19 +69,18 @@ class _Progress:
       ExpertError: if the question that is next has no chain of look-ups.
     """
     first = 0 if self.has_memory else self.num_told
-    labels = self.task.labels
-    notes = ''.join(f'{labels[i]} {self.answers[i]}; ' for i in range(first, len(self.answers)))
-    self.num_told = len(self.answers)
     number = len(self.answers)
-    last, following = link(labels)[number]
+    links = ['>'.join(pair) for pair in link(self.task.labels)]
+    notes = ''.join(f'{links[i]} {self.answers[i]}; ' for i in range(first, number))
+    self.num_told = number
     if self.is_done or is_last_turn:
-      answers = self.answers + [UNKNOWN] * (len(labels) - number)
-      answer = '; '.join(f'{label} {answer}' for label, answer in zip(labels, answers))
-      return f'<think>{notes}{last}>{following}</think><answer> {answer}</answer>'
+      answers = self.answers + [UNKNOWN] * (len(links) - 1 - number)
+      answer = '; '.join(f'{a} {b}' for a, b in zip(links, answers))
+      return f'<think>{notes}{links[number]}</think><answer> {answer}</answer>'
     question = self.task.questions[number]
     if not question.chain:
       raise ExpertError(f'question {question.id!r} has no chain for an expert to follow')
-    return (f'<think>{notes}{last}>{following} {question.left(self.hop)}</think>'
+    return (f'<think>{notes}{links[number]} {question.left(self.hop)}</think>'
             f'<search> {question.chain[self.hop]}</search>')
 
 

@@ -5,14 +5,13 @@ become agents; a model trained from nothing has not. These drills give it that,
 over the training split's documents and questions, without any tag, environment
 or episode. What is predicted follows `prompt`; both are plain text.
 
-    echo       [kf] Oslo[zb][xa] Iron         → the same again
-    list       [kf] Oslo; [zb] 51;            → [kf] Oslo; [zb] 51;
-    append     [kf] Oslo; + [zb] 51           → [kf] Oslo; [zb] 51;
-    values     [kf] Oslo; [zb] 51;            → Oslo; 51
-    look-up    [kf] Oslo; [zb] 51; ? [zb]     → 51
-    next       *>[kf] [kf]>[zb] [zb]>. …      → [kf]>[zb]
-    recall     the same, asked for [zb]       → what is to be looked up for it
-    read       a question and its documents   → the question reduced step by step, its answer
+    echo       [kf] Oslo[zb][xa] Iron                     → the same again
+    list       *>[kf] Oslo; [kf]>[zb] 51; [zb]>.          → the same again
+    append     *>[kf] Oslo; [kf]>. +[zb] 51               → *>[kf] Oslo; [kf]>[zb] 51; [zb]>.
+    look-up    *>[kf] Oslo; [kf]>[zb] 51; [zb]>. ?[zb]    → [zb] 51
+    next       *>[kf] [kf]>[zb] [zb]>. …         ?[kf]    → [kf]>[zb]
+    recall     the same                          ?[kf]    → the same, and what [zb] is to look up
+    read       a question and its documents      → the question reduced step by step, its answer
     documents  → the documents themselves
 """
 
@@ -103,8 +102,8 @@ class DrillMaker:
     num_documents = rng.integers(1, 7)
     after = set(rng.integers(len(entries), size=num_documents).tolist())
     parts = []
-    for i, entry in enumerate(entries):
-      parts.append(_list([entry]) + '\n')
+    for i, entry in enumerate(_entries(entries)):
+      parts.append(entry + '\n')
       if i in after:
         parts.append(self.text(self.pick(rng, self.documents)))
     return ''.join(parts)
@@ -164,8 +163,19 @@ def cluttered(task: Task, rng, maker: DrillMaker) -> Task:
   return dataclasses.replace(task, listing=Listing(tuple(links), tuple(lines)))
 
 
+def _entries(entries) -> list[str]:
+  """`*>[kf] Oslo;`, …, `[zb]>.`: each under the link that leads to it, and the end."""
+  links = link([label for label, _ in entries])
+  written = [f'{a}>{b} {value};' for (a, b), (_, value) in zip(links, entries)]
+  return [*written, '>'.join(links[-1])]
+
+
 def _list(entries) -> str:
-  return ' '.join(f'{label} {value};' for label, value in entries)
+  return ' '.join(_entries(entries))
+
+
+def _asked(labels) -> str:
+  return ' '.join(f'?{label}' for label in labels) + '\n'
 
 
 def _copy(maker: DrillMaker, rng) -> Drill:
@@ -193,39 +203,36 @@ def _append(maker: DrillMaker, rng) -> Drill:
                _list(entries) + '\n')
 
 
-def _values(maker: DrillMaker, rng) -> Drill:
-  entries = maker.entries(rng, maker.num_entries(rng))
-  return Drill('values', maker.written(rng, entries) + '=',
-               ' ' + '; '.join(value for _, value in entries) + '\n')
-
-
 def _look_up(maker: DrillMaker, rng) -> Drill:
   entries = maker.entries(rng, maker.num_entries(rng))
-  asked = [entries[i] for i in rng.integers(len(entries), size=3)]
-  return Drill('look-up', maker.written(rng, entries),
-               ''.join(f'?{label} {value}\n' for label, value in asked))
+  asked = shuffled(rng, entries)[:4]
+  return Drill('look-up', maker.written(rng, entries) + _asked(label for label, _ in asked),
+               ''.join(f'{label} {value}\n' for label, value in asked))
 
 
 def _questions(maker: DrillMaker, rng):
-  """Labelled questions under a table of their labels, as a task shows them."""
+  """Links, the question that each leads to ('' at the end), and the text of a task about them."""
   n = maker.num_entries(rng)
   labels, questions = maker.pick(rng, maker.labels, n), [maker.asked(rng) for _ in range(n)]
   lines = [f'{label} {question.text}\n' for label, question in zip(labels, questions)]
-  links = ' '.join(f'{a}>{b}' for a, b in shuffled(rng, link(labels)))
-  return labels, questions, f'{links}\n' + ''.join(shuffled(rng, lines))
+  links = link(labels)
+  table = ' '.join('>'.join(pair) for pair in shuffled(rng, links))
+  following = [f' {question.left(0)}' for question in questions] + ['']
+  return list(zip(links, following)), f'{table}\n' + ''.join(shuffled(rng, lines))
 
 
 def _next(maker: DrillMaker, rng) -> Drill:
-  labels, _, text = _questions(maker, rng)
-  asked = shuffled(rng, link(labels))[:6]
-  return Drill('next', text, ''.join(f'{label}>{following}\n' for label, following in asked))
+  links, text = _questions(maker, rng)
+  asked = [pair for pair, _ in shuffled(rng, links)[:6]]
+  return Drill('next', text + _asked(label for label, _ in asked),
+               ''.join('>'.join(pair) + '\n' for pair in asked))
 
 
 def _recall(maker: DrillMaker, rng) -> Drill:
-  labels, questions, text = _questions(maker, rng)
-  order = rng.permutation(len(labels))[:4]
-  return Drill('recall', text, ''.join(
-      f'{labels[i]} {questions[i].left(0)}\n' for i in order))
+  links, text = _questions(maker, rng)
+  asked = shuffled(rng, links)[:4]
+  return Drill('recall', text + _asked(pair[0] for pair, _ in asked),
+               ''.join('>'.join(pair) + f'{left}\n' for pair, left in asked))
 
 
 def _read(maker: DrillMaker, rng) -> Drill:
@@ -248,5 +255,5 @@ def _documents(maker: DrillMaker, rng) -> Drill:
                + ''.join(maker.text(passage) for passage in rest))
 
 
-_KINDS = (_echo, _echo, _copy, _append, _append, _append, _values, _values, _look_up, _next,
-          _recall, _recall, _recall, _read, _read, _read, _read, _read, _read, _documents)
+_KINDS = (_echo, _echo, _copy, _append, _append, _append, _look_up, _look_up, _next,
+          _recall, _recall, _recall, _recall, _read, _read, _read, _read, _read, _read, _documents)

@@ -7,7 +7,6 @@ https://arxiv.org/abs/1606.05250, official evaluation script v1.1).
 import collections
 from collections.abc import Sequence
 import dataclasses
-import itertools
 import re
 import string
 import unicodedata
@@ -74,13 +73,14 @@ def split_answers(text: str) -> list[str]:
 def score_answer(text: str, task: types.Task) -> AnswerScore:
   """Scores the content of an `<answer>`, in the order of the questions.
 
-  Each part may begin with the label of its own question, `[kf] Oslo; [zb] 51`, which is dropped.
+  Each part may begin with the label of its own question, or with the link that leads to it:
+  `[kf] Oslo; [kf]>[zb] 51`. They are dropped.
   """
   questions = task.questions
   answers = split_answers(text)
-  answers = [answer.removeprefix(label).lstrip()
-             for answer, label in itertools.zip_longest(answers, task.labels[:len(answers)],
-                                                        fillvalue='')]
+  for i, (last, label) in enumerate(types.link(task.labels)[:-1]):
+    if i < len(answers):
+      answers[i] = answers[i].removeprefix(f'{last}>').removeprefix(label).lstrip()
   is_count_right = len(answers) == len(questions)
   padded = answers[:len(questions)] + [''] * (len(questions) - len(answers))
   scores = tuple(

@@ -3,6 +3,7 @@
     layer 0   heads 0, 1 attend one and two tokens back and write what stood there
     layer 1   one head of each kv head attends where the token before equals this
               one, and writes the token that came next:   A B … A → B
+              all but the first also compare the tokens before those:   X A B … X A → B
 
 A transformer has to find this circuit before it can learn in context (arXiv
 2209.11895), and a small one takes tens of millions of tokens to. As in mimetic
@@ -47,7 +48,14 @@ def add_copy_heads(params: Params, config: ModelConfig, key: Array) -> Params:
     heads.look_back(head, offset)
     heads.copy(0, head, read_DH, write_DH[head])
   for kv, match_key in enumerate(match_keys):
-    heads.match(kv * group, read_DH, write_DH[0])
+    query_DH, key_DH = read_DH, write_DH[0]
+    if kv:
+      turn_HH = jnp.linalg.qr(jax.random.normal(jax.random.fold_in(match_key, 1),
+                                                (config.head_dim,) * 2))[0]
+      # A copy is that much larger than an embedding; in the query both count the same.
+      query_DH = query_DH + write_DH[0] @ turn_HH / _copy_size(config)
+      key_DH = key_DH + write_DH[1] @ turn_HH
+    heads.match(kv * group, query_DH, key_DH)
     token_DH = _orthogonal(match_key, config, 1)
     heads.copy(1, kv * group, token_DH, token_DH)
   return params | {'layers': params['layers'] | {'attention': heads.attention}}
@@ -56,6 +64,11 @@ def add_copy_heads(params: Params, config: ModelConfig, key: Array) -> Params:
 def _orthogonal(key, config, num):
   """[D, num * H] with orthonormal columns."""
   return jnp.linalg.qr(jax.random.normal(key, (config.dim, num * config.head_dim)))[0]
+
+
+def _copy_size(config):
+  """Of what layer 0 and 1 copy, relative to an embedding's part in the same subspace."""
+  return 2 * math.sqrt(config.dim / config.head_dim)
 
 
 @dataclasses.dataclass
@@ -90,7 +103,7 @@ class _Heads:
     self._set('q', 'bias', (0, head), query_H)
     self._set('k', 'bias', (0, 0), key_H)
 
-  def match(self, head: int, read_DH: Array, write_DH: Array):
+  def match(self, head: int, query_DH: Array, key_DH: Array):
     """Layer 1: the query is this token, the key what layer 0 wrote of the token before."""
     # Turning at most one radian over a thousand positions: other planes would blur a match.
     half = self.config.head_dim // 2
@@ -98,12 +111,12 @@ class _Heads:
     is_slow_H = jnp.tile(theta_h < 3e-3, 2)
     scale_H = _MATCH_SHARPNESS * is_slow_H
     kv = head // (self.config.num_heads // self.config.num_kv_heads)
-    self._set('q', 'kernel', (1, slice(None), head), read_DH * scale_H[None])
-    self._set('k', 'kernel', (1, slice(None), kv), write_DH * scale_H[None])
+    self._set('q', 'kernel', (1, slice(None), head), query_DH * scale_H[None])
+    self._set('k', 'kernel', (1, slice(None), kv), key_DH * scale_H[None])
 
   def copy(self, layer: int, head: int, read_DH: Array, write_DH: Array):
     """The head writes `write readᵀ` of what it attends to, twice as large as an embedding."""
     kv = head // (self.config.num_heads // self.config.num_kv_heads)
-    size = 2 * math.sqrt(self.config.dim / self.config.head_dim) * self.config.init_std
+    size = _copy_size(self.config) * self.config.init_std
     self._set('v', 'kernel', (layer, slice(None), kv), read_DH)
     self._set('o', 'kernel', (layer, head), size * write_DH.T)

@@ -16,7 +16,7 @@ QUESTIONS = tuple(
                    (f'Land{i}', f'Town{i}'), (f'Town{i}', f'M{i}'), ('capital', 'mayor'))
     for i in range(6))
 MAKER = drills.DrillMaker(DOCUMENTS, QUESTIONS, ('[a]', '[b]', '[c]', '[d]'), 0, 3, 0.0, 0.0)
-ENTRY = re.compile(r'(\[\w+\]) ([^;\[]+);')
+ENTRY = re.compile(r'>(\[\w+\]) ([^;\[]+);')
 
 
 def made(name, maker=MAKER, count=500):
@@ -52,6 +52,8 @@ def test_lists():
   for drill in made('list'):
     assert drill.target == drill.prompt
     entries = ENTRY.findall(drill.target)
+    way = re.findall(r'(\*|\[\w+\])>(\[\w+\]|\.)', drill.target)
+    assert way == list(types.link([label for label, _ in entries]))
     assert 1 <= len(entries) <= 3
     assert len({label for label, _ in entries}) == len(entries)
   assert {len(ENTRY.findall(d.prompt)) for d in made('list')} == {1, 2, 3}
@@ -60,34 +62,31 @@ def test_lists():
 def test_appends():
   for drill in made('append'):
     known, new = drill.prompt.rsplit('+', 1)
-    entries = known.splitlines()[0]
-    assert drill.target == f'{entries} {new.strip()};\n'
-
-
-def test_values():
-  for drill in made('values'):
-    assert drill.prompt.endswith('\n=')
-    assert drill.target == ' ' + '; '.join(v for _, v in ENTRY.findall(drill.prompt)) + '\n'
+    entries = known.splitlines()[0].removesuffix('.')
+    assert drill.target == f'{entries}{new.strip()}; {new[:3]}>.\n'
 
 
 def test_look_ups():
   for drill in made('look-up'):
     entries = dict(ENTRY.findall(drill.prompt))
+    asked = drill.prompt.splitlines()[-1]
     lines = drill.target.splitlines()
-    assert len(lines) == 3
-    assert all(entries[line[1:4]] == line[5:] for line in lines)
+    assert asked == ' '.join(f'?{line[:3]}' for line in lines)
+    assert all(entries[line[:3]] == line[4:] for line in lines)
 
 
 def test_next():
   for drill in made('next'):
-    links, *lines = drill.prompt.splitlines()
+    links, *lines, asked = drill.prompt.splitlines()
     following = dict(pair.split('>') for pair in links.split())
     assert set(following) == {'*', *(line[:3] for line in lines)}
     label, seen = '*', []
     while (label := following[label]) != '.':
       seen.append(label)
     assert len(seen) == len(lines)  # one way from start to end
-    assert all(following[a] == b for a, b in (t.split('>') for t in drill.target.splitlines()))
+    found = [pair.split('>') for pair in drill.target.splitlines()]
+    assert asked == ' '.join(f'?{a}' for a, _ in found)
+    assert all(following[a] == b for a, b in found)
 
 
 def test_clutter_leaves_the_way_through_the_task():
@@ -107,9 +106,16 @@ def test_clutter_leaves_the_way_through_the_task():
 
 def test_recall():
   for drill in made('recall'):
-    texts = {line[:3]: line[4:] for line in drill.prompt.splitlines()[1:]}
-    for line in drill.target.splitlines():
-      assert line[4:] == next(q.left(0) for q in QUESTIONS if q.text == texts[line[:3]])
+    links, *lines, asked = drill.prompt.splitlines()
+    texts = {line[:3]: line[4:] for line in lines}
+    found = drill.target.splitlines()
+    assert asked == ' '.join(f'?{line.split(">")[0]}' for line in found)
+    for line in found:
+      pair, _, left = line.partition(' ')
+      assert pair in links.split()
+      label = pair.split('>')[1]
+      expected = next((q.left(0) for q in QUESTIONS if q.text == texts.get(label)), '')
+      assert left == expected and bool(left) == (label != '.')
 
 
 def test_read():
@@ -135,7 +141,8 @@ def test_scattered_lists_keep_their_entries():
   maker = drills.DrillMaker(DOCUMENTS, QUESTIONS, MAKER.labels, 0, 3, 1.0, 0.0)
   found = made('list', maker)
   for drill in found:
-    assert ' '.join(f'{a} {v};' for a, v in ENTRY.findall(drill.prompt)) + '\n' == drill.target
+    assert ENTRY.findall(drill.prompt) == ENTRY.findall(drill.target)
+    assert drill.prompt.endswith(']>.\n')
   assert all('Its river' in drill.prompt for drill in found)
 
 
@@ -156,7 +163,7 @@ def test_the_atlas():
                             0, 24, 0.3, 0.5)
   names = {maker.drill(i).name for i in range(60)}
   assert names == {
-      'echo', 'list', 'append', 'values', 'look-up', 'next', 'recall', 'read', 'documents'}
+      'echo', 'list', 'append', 'look-up', 'next', 'recall', 'read', 'documents'}
 
 
 def test_a_reworded_question_keeps_its_phrase_and_what_it_asks_for():

@@ -46,3 +46,22 @@ def test_a_model_without_room_for_the_heads_is_refused(changes):
   config = dataclasses.replace(named_config('atlas'), **changes)
   with pytest.raises(ValueError, match='copy_heads needs'):
     build_policy(config).init(jax.random.key(0))
+
+
+def test_what_stood_before_decides_between_two_continuations():
+  """X A B … Y A C … then X A → B and Y A → C, for ids in all roles."""
+  config, num = named_config('atlas'), 64
+  policy = build_policy(config, 'reference')
+  params, rng = policy.init(jax.random.key(0)), np.random.RandomState(1)
+  ids = np.stack([rng.choice(config.vocab_size, 25, replace=False) for _ in range(num)])
+  x, y, a, b, c = ids[:, :5].T
+
+  def logprob(before, last):
+    tokens = np.column_stack([x, a, b, ids[:, 5:15], y, a, c, ids[:, 15:], before, a, last])
+    tokens, S = jnp.asarray(tokens, jnp.int32), tokens.shape[1]
+    position = jnp.tile(jnp.arange(S)[None], (num, 1))
+    hidden = policy.apply(params, tokens, position, jnp.full_like(position, S))
+    return token_logprobs(hidden, policy.head(params), tokens, 1.0, config.vocab_size)[0][:, -1]
+
+  gain = logprob(x, b) - logprob(x, c) - (logprob(y, b) - logprob(y, c))
+  assert float((gain > 0).mean()) > 0.75
