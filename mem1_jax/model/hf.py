@@ -8,6 +8,7 @@ import json
 import math
 import pathlib
 import re
+import shutil
 from typing import Any
 
 import jax
@@ -235,6 +236,8 @@ def _write(folder: pathlib.Path, files: list, leaves: dict[str, Any], dtype: str
       arrays[VALUE_BIAS] = np.zeros(1, _DTYPES[dtype])
     # transformers refuses files that do not name a framework.
     safetensors.numpy.save_file(arrays, folder / name, metadata={'format': 'pt'})
+    # It makes files that only their owner may read.
+    shutil.copymode(folder / hf_config.CONFIG, folder / name)
     where |= dict.fromkeys(arrays, name)
     total += sum(array.nbytes for array in arrays.values())
   if len(files) > 1:

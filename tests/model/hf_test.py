@@ -62,6 +62,7 @@ def test_ours_there_and_back(flags, tmp_path):
   again = hf_small.load(tmp_path)[1]
   assert jax.tree.structure(again) == jax.tree.structure(params)
   jax.tree.map(np.testing.assert_array_equal, again, params)
+  assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1  # all as readable
 
 
 def test_rows_that_pad_the_vocabulary_are_kept(tmp_path):
