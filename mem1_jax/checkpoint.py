@@ -254,9 +254,9 @@ def load_params(path: str | pathlib.Path) -> tuple[dict, dict]:
     ValueError: a file is damaged or a tensor cannot be placed.
   """
   path = pathlib.Path(path)
-  meta = load_meta(path)
   if not (path / _WEIGHTS).is_file():
     raise FileNotFoundError(_missing(path / _WEIGHTS))
+  meta = load_meta(path)
   try:
     tensors = safetensors.numpy.load_file(path / _WEIGHTS)
   except safetensors.SafetensorError as error:
