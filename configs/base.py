@@ -13,12 +13,12 @@ def get_config() -> ConfigDict:
   c = ConfigDict()
   c.seed = 0  # of everything drawn: tasks, sampling, gaps, minibatches
   c.agent = 'mem1'  # mem1 | full_context
-  c.init = ''  # folder of parameters to start from; '' for random ones
-  c.prompt_style = 'atlas'  # text/prompts.py: atlas (terse) | base (full instructions)
+  c.init = ''  # parameters to start from: a folder, atlas/NAME, hf:NAME, gguf:NAME; '' for random
+  c.prompt_style = 'atlas'  # text/prompts.py: atlas (terse) | base (full instructions) | chatml
   c.compilation_cache = '.cache/jax'  # folder kept between runs; '' for none
 
   c.model = ConfigDict()
-  c.model.name = 'atlas'  # model/config.py: tiny, atlas, qwen2.5-0.5b, …, qwen3-8b
+  c.model.name = 'atlas'  # checkpoint (as init has it) | model/config.py: tiny, atlas, …, qwen3-8b
   c.model.attention = 'auto'  # auto | reference | chunked
   c.model.remat = 'none'  # none | dots | full: what the backward pass computes again
   c.model.dtype = 'float32'  # of computation
@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
 
   c.tokenizer = ConfigDict()
   c.tokenizer.kind = 'sentencepiece'  # sentencepiece | huggingface
-  c.tokenizer.path = 'atlas'  # file, folder or hub name; atlas: the embedded one
+  c.tokenizer.path = 'atlas'  # file, folder, hub name, gguf:NAME; atlas: the embedded one
 
   c.data = ConfigDict()
   c.data.source = 'atlas'  # where questions come from

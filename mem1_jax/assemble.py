@@ -1,12 +1,10 @@
 """From a config to parts: the one place that knows which knob makes what."""
 
-import importlib.util
-import pathlib
 from typing import Any
 
 import jax
 
-from mem1_jax import checkpoint
+from mem1_jax import initial
 from mem1_jax.agents.full_context import FullContextAgent
 from mem1_jax.agents.mem1 import Mem1Agent
 from mem1_jax.arrays import Params
@@ -20,6 +18,7 @@ from mem1_jax.model import Policy, build_policy, named_config
 from mem1_jax.optim import OptimConfig
 from mem1_jax.retrieval.bm25 import BM25Retriever
 from mem1_jax.rollout.decode import Engine, EngineConfig
+from mem1_jax.text.prompts import check_tokenizer
 from mem1_jax.text.tokenizer import HuggingFaceTokenizer, SentencePieceTokenizer, Tokenizer
 from mem1_jax.types import Question
 
@@ -31,7 +30,7 @@ def make_tokenizer(config: Any) -> Tokenizer:
   if kind == 'sentencepiece':
     return SentencePieceTokenizer(sources.tokenizer_path() if path == 'atlas' else path)
   if kind == 'huggingface':
-    return HuggingFaceTokenizer(path)
+    return HuggingFaceTokenizer(initial.tokenizer(path))
   raise ValueError(f'tokenizer.kind {kind!r} is unknown; choose sentencepiece or huggingface.')
 
 
@@ -39,6 +38,7 @@ def make_agent(config: Any, tokenizer: Tokenizer):
   """The agent that `config.agent` names."""
   if config.agent not in AGENTS:
     raise ValueError(f'agent {config.agent!r} is unknown; choose one of {sorted(AGENTS)}.')
+  check_tokenizer(tokenizer, config.prompt_style)
   gaps = Gaps(config.gaps.prompt, config.gaps.turn, config.gaps.probability)
   return AGENTS[config.agent](tokenizer, config.rollout.context_capacity, config.prompt_style,
                               gaps)
@@ -102,28 +102,21 @@ def _check_source(config: Any):
 def make_policy(config: Any, tokenizer: Tokenizer) -> Policy:
   """The model that `config.model` names; its vocabulary must hold the tokenizer's."""
   m = config.model
-  sizes = named_config(m.name, remat=m.remat, dtype=m.dtype, param_dtype=m.param_dtype)
+  speed = dict(remat=m.remat, dtype=m.dtype, param_dtype=m.param_dtype)
+  sizes = (initial.sizes(config.init, **speed) if m.name == 'checkpoint'
+           else named_config(m.name, **speed))
   if tokenizer.vocab_size > sizes.vocab_size:
     raise ValueError(f'the tokenizer has {tokenizer.vocab_size} ids, model {m.name} only '
                      f'{sizes.vocab_size} rows; choose a tokenizer that belongs to the model.')
   return build_policy(sizes, m.attention)
 
 
-def initial_params(config: Any, policy: Policy) -> Params:
-  """Parameters from `config.init`, or random ones."""
-  if not config.init:
-    return policy.init(jax.random.key(config.seed))
-  params, _ = checkpoint.load_params(parameter_folder(config.init))
-  return params
-
-
-def parameter_folder(name: str) -> pathlib.Path:
-  """A folder of parameters: a path, or `atlas/NAME` for one that ships with the package."""
-  path = pathlib.Path(name)
-  if not path.exists() and name.startswith('atlas/'):
-    package = importlib.util.find_spec('mem1_jax.data.atlas').submodule_search_locations[0]
-    path = pathlib.Path(package) / 'checkpoints' / name.removeprefix('atlas/')
-  return path
+def initial_params(config: Any, policy: Policy, shardings: Params | None = None) -> Params:
+  """Parameters from `config.init`, or random ones; on a tree of `shardings`, if given."""
+  if config.init:
+    return initial.params(config.init, policy.config, shardings)
+  random = policy.init(jax.random.key(config.seed))
+  return random if shardings is None else jax.device_put(random, shardings)
 
 
 def make_engine(config: Any, policy: Policy, tokenizer: Tokenizer, is_append_only: bool,

@@ -219,6 +219,31 @@ def save_params(path: str | pathlib.Path, params: Params, meta: dict, dtype: str
   (path / _CONFIG).write_text(json.dumps(meta, indent=2, sort_keys=True) + '\n')
 
 
+def load_meta(path: str | pathlib.Path) -> dict:
+  """The meta that `save_params` wrote.
+
+  Raises:
+    FileNotFoundError: there is none.
+    ValueError: the file is damaged.
+  """
+  file = pathlib.Path(path) / _CONFIG
+  if not file.is_file():
+    raise FileNotFoundError(_missing(file))
+  try:
+    return json.loads(file.read_text())
+  except json.JSONDecodeError as error:
+    raise ValueError(_damaged(file.parent, error)) from error
+
+
+def _missing(file: pathlib.Path) -> str:
+  return (f'{file} is missing; give the folder of a checkpoint written by `export` or `sft`, which '
+          f'holds {_WEIGHTS} and {_CONFIG}')
+
+
+def _damaged(path: pathlib.Path, error: Exception) -> str:
+  return f'a file of {path} is damaged ({error}); fetch or export the checkpoint again'
+
+
 def load_params(path: str | pathlib.Path) -> tuple[dict, dict]:
   """(nested dictionaries of NumPy arrays, meta) from a folder of `save_params`.
 
@@ -229,16 +254,13 @@ def load_params(path: str | pathlib.Path) -> tuple[dict, dict]:
     ValueError: a file is damaged or a tensor cannot be placed.
   """
   path = pathlib.Path(path)
-  for name in (_WEIGHTS, _CONFIG):
-    if not (path / name).is_file():
-      raise FileNotFoundError(f'{path / name} is missing; give the folder of a checkpoint written '
-                              f'by `export` or `sft`, which holds {_WEIGHTS} and {_CONFIG}')
+  if not (path / _WEIGHTS).is_file():
+    raise FileNotFoundError(_missing(path / _WEIGHTS))
+  meta = load_meta(path)
   try:
-    meta = json.loads((path / _CONFIG).read_text())
     tensors = safetensors.numpy.load_file(path / _WEIGHTS)
-  except (json.JSONDecodeError, safetensors.SafetensorError) as error:
-    raise ValueError(f'a file of {path} is damaged ({error}); fetch or export the checkpoint '
-                     'again') from error
+  except safetensors.SafetensorError as error:
+    raise ValueError(_damaged(path, error)) from error
   params: dict = {}
   for name, array in tensors.items():
     *parents, last = name.split('.')

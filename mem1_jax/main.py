@@ -87,6 +87,14 @@ def quickstart(config: ConfigDict, args: argparse.Namespace):
   story.run(config, pathlib.Path(args.workdir), args.resume)
 
 
+def export(config: ConfigDict, args: argparse.Namespace):
+  """Writes parameters as a folder that transformers loads."""
+  from mem1_jax import export as exporting
+  workdir = pathlib.Path(args.workdir) if args.workdir else None
+  exporting.run(config, pathlib.Path(args.out), workdir, args.critic, args.dtype,
+                int(args.max_shard_gb * 1e9))
+
+
 def tasks(config: ConfigDict, args: argparse.Namespace):
   """Prints composed tasks with their answers."""
   from mem1_jax import assemble
@@ -148,6 +156,17 @@ def _parser() -> argparse.ArgumentParser:
   add(evaluate, 'Greedy evaluation of --config.init on eval.objectives.', 'runs/evaluate')
   command = add(quickstart, 'PPO, evaluation of three agents, report.', 'runs/quickstart')
   command.add_argument('--resume', action='store_true', help='continue where it was stopped')
+  command = add(export, 'Writes parameters as a folder that transformers loads: --config.init, or '
+                'what a run has trained.')
+  command.add_argument('--out', required=True, help='new folder for the weights, config.json, '
+                       'the tokenizer and generation_config.json')
+  command.add_argument('--workdir', default='', help='run folder of `train`: its best policy')
+  command.add_argument('--critic', action='store_true', help="export that run's critic instead, as "
+                       'a token classifier with one label')
+  command.add_argument('--dtype', default='', choices=['float32', 'bfloat16', 'float16'],
+                       help='of the tensors (default: that of --config.model.param_dtype)')
+  command.add_argument('--max-shard-gb', type=float, default=5, metavar='GB',
+                       help='larger models become several files (default: %(default)s)')
   command = add(tasks, 'Shows composed tasks.')
   command.add_argument('-n', type=int, default=5, help='how many (default: %(default)s)')
   command.add_argument('--start', type=int, default=0, help='index of the first')

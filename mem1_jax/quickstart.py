@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mem1_jax import assemble, checkpoint, evaluate, metrics, train
+from mem1_jax import checkpoint, evaluate, initial, metrics, train
 from mem1_jax.report import summary, tables
 
 _SHIPPED = {'mem1': 'atlas/mem1', 'full_context': 'atlas/full_context'}
@@ -93,7 +93,7 @@ def _curves(steps: list[dict]) -> dict[str, Any]:
   ppo = {'step': [s['step'] for s in steps], 'reward': [s['reward'] for s in steps]}
   sft = {}
   for agent, name in _SHIPPED.items():
-    path = assemble.parameter_folder(name) / 'metrics.jsonl'
+    path = initial.folder(name) / 'metrics.jsonl'
     if path.exists():
       lines = [json.loads(line) for line in path.read_text().splitlines()]
       sft[agent] = {'step': [s['step'] for s in lines], 'loss': [s['loss'] for s in lines]}

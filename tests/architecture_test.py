@@ -38,10 +38,11 @@ ARROWS = {
         'types', 'arrays', 'parallel', 'ops', 'memory', 'text', 'retrieval', 'env', 'agents',
         'model',
     },
+    'initial': {'types', 'arrays', 'parallel', 'checkpoint', 'model', 'text'},
     # Puts the parts together for the commands below it.
     'assemble': ANYTHING,
     'train': ANYTHING, 'sft': ANYTHING, 'evaluate': ANYTHING, 'sweep': ANYTHING,
-    'quickstart': ANYTHING, 'chat': ANYTHING,
+    'quickstart': ANYTHING, 'chat': ANYTHING, 'export': ANYTHING,
     'main': ANYTHING,
 }  # fmt: skip
 

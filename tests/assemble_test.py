@@ -49,6 +49,21 @@ def test_initial_parameters_come_from_a_folder(tmp_path):
   np.testing.assert_array_equal(loaded['embed']['embedding'], params['embed']['embedding'])
 
 
+def test_sizes_may_come_from_the_checkpoint():
+  config = tiny_config()
+  config.init, config.model.name, config.model.dtype = 'atlas/mem1', 'checkpoint', 'bfloat16'
+  policy = assemble.make_policy(config, assemble.make_tokenizer(config))
+  assert policy.config == named_config('atlas', copy_heads=False, dtype='bfloat16')
+  assert assemble.initial_params(config, policy)['embed']['embedding'].shape == (1024, 128)
+
+
+def test_a_tokenizer_without_the_markers_cannot_chat():
+  config = tiny_config()
+  config.prompt_style = 'chatml'
+  with pytest.raises(ValueError, match='as one token, which this tokenizer lacks'):
+    assemble.make_agent(config, assemble.make_tokenizer(config))
+
+
 def test_objectives_may_be_one_number_or_a_range():
   config = tiny_config()
   for objectives, sizes in ((3, {3}), ((3,), {3}), ((1, 2), {1, 2})):

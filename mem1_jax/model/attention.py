@@ -65,5 +65,6 @@ class Attention(nn.Module):
     else:
       out_BSNH = attend(q_BSNH, k_BSKH, v_BSKH, inputs.cache, layer)
     out_BSD = layers.Linear(
-        config, (N, H), (D,), ('heads', 'head', 'embed'), name='o')(out_BSNH)
+        config, (N, H), (D,), ('heads', 'head', 'embed'), use_bias=config.o_bias,
+        name='o')(out_BSNH)
     return out_BSD, (k_BSKH, v_BSKH) if isinstance(inputs, Cached) else None

@@ -6,6 +6,8 @@ Sources: config.json of Qwen/Qwen2.5-{0.5B,1.5B,3B,7B} and Qwen/Qwen3-{0.6B,1.7B
 
 import dataclasses
 
+# Fields that may differ between a checkpoint and the model that reads it.
+_NOT_ARITHMETIC = ('init_std', 'param_dtype', 'dtype', 'remat', 'scan_unroll', 'copy_heads')
 REMAT_POLICIES = ('none', 'full', 'dots')
 DTYPES = ('float32', 'bfloat16', 'float16', 'float64')
 
@@ -29,6 +31,7 @@ class ModelConfig:
     init_std: standard deviation of freshly drawn kernels and embeddings.
     tie_embeddings: the unembedding is the embedding, transposed.
     qkv_bias: q, k, v projections have a bias (Qwen2, Qwen2.5).
+    o_bias: the attention's output projection has one (attention_bias of Llama and Qwen3).
     qk_norm: RMSNorm over H on queries and keys before the rotation (Qwen3).
     param_dtype: how parameters are stored.
     dtype: how activations, keys and values are computed and stored.
@@ -50,6 +53,7 @@ class ModelConfig:
   init_std: float
   tie_embeddings: bool
   qkv_bias: bool
+  o_bias: bool
   qk_norm: bool
   param_dtype: str
   dtype: str
@@ -77,11 +81,18 @@ class ModelConfig:
       if getattr(self, name) not in DTYPES:
         raise ValueError(f'{name}={getattr(self, name)!r} must be one of {DTYPES}')
 
+  def differences(self, other: 'ModelConfig') -> list[str]:
+    """Fields by which the two compute different functions of the same parameters."""
+    return [field.name for field in dataclasses.fields(self)
+            if field.name not in _NOT_ARITHMETIC
+            and getattr(self, field.name) != getattr(other, field.name)]
+
   def num_params(self) -> int:
     """Parameters of the policy; a tied head counts once."""
     query, key_value = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
     attention = self.dim * (2 * query + 2 * key_value)
-    attention += self.qkv_bias * (query + 2 * key_value) + self.qk_norm * 2 * self.head_dim
+    attention += self.qkv_bias * (query + 2 * key_value) + self.o_bias * self.dim
+    attention += self.qk_norm * 2 * self.head_dim
     layer = attention + 3 * self.dim * self.ffn_dim + 2 * self.dim
     embeddings = (1 if self.tie_embeddings else 2) * self.vocab_size * self.dim
     return embeddings + self.num_layers * layer + self.dim
@@ -93,14 +104,15 @@ def _qwen(dim, num_layers, num_heads, num_kv_heads, head_dim, ffn_dim, *, versio
       vocab_size=vocab_size, dim=dim, num_layers=num_layers, num_heads=num_heads,
       num_kv_heads=num_kv_heads, head_dim=head_dim, ffn_dim=ffn_dim,
       rope_theta=1e6, rms_eps=1e-6, init_std=0.02, tie_embeddings=tie_embeddings,
-      qkv_bias=version == 2, qk_norm=version == 3,
+      qkv_bias=version == 2, o_bias=False, qk_norm=version == 3,
       param_dtype='float32', dtype='bfloat16', remat='dots')
 
 
 _ATLAS = ModelConfig(
     vocab_size=1024, dim=128, num_layers=4, num_heads=4, num_kv_heads=2, head_dim=32,
     ffn_dim=256, rope_theta=1e6, rms_eps=1e-6, init_std=0.02, tie_embeddings=True,
-    qkv_bias=True, qk_norm=False, param_dtype='float32', dtype='float32', copy_heads=True)
+    qkv_bias=True, o_bias=False, qk_norm=False, param_dtype='float32', dtype='float32',
+    copy_heads=True)
 
 NAMED_CONFIGS = {
     'atlas': _ATLAS,

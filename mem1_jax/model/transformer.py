@@ -5,7 +5,8 @@ Parameters (layers stacked on a leading L):
     embed/embedding [V, D] · final_norm/scale [D] · head/kernel [D, V] if untied
     layers/attention_norm, layers/mlp_norm   scale [L, D]
     layers/attention   q/kernel [L, D, N, H]  k, v [L, D, K, H]  o [L, N, H, D]
-                       q, k, v bias if qkv_bias; q_norm, k_norm scale [L, H] if qk_norm
+                       q, k, v bias if qkv_bias, o bias if o_bias
+                       q_norm, k_norm scale [L, H] if qk_norm
     layers/mlp         gate, up/kernel [L, D, F]  down [L, F, D]
 """
 

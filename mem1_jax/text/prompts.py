@@ -17,11 +17,7 @@ TAGS = tuple(tag for name in TAG_NAMES for tag in (f'<{name}>', f'</{name}>'))
 # No closing '>' asked for: the text may be cut inside a tag and then continued.
 _TAG_START = re.compile(r'<(?=/?(?:' + '|'.join(TAG_NAMES) + '))', re.IGNORECASE)
 
-# What stands before the questions; the questions themselves are one line each.
-PREAMBLES = {
-    # A model of a million parameters has learned the rules: it gets links instead.
-    'atlas': '',
-    'base': """\
+_INSTRUCTIONS = """\
 You answer several questions with the help of a search engine, over several turns.
 
 In every turn, first write your memory between <think> and </think>, then do exactly one thing:
@@ -36,10 +32,21 @@ lacks, and your plan.
 Give one short answer per question, in the order of the questions, separated by semicolons and
 without explanations. Write "unknown" where you found no answer: the number of answers must equal
 the number of questions.
+"""
+_QUESTIONS = 'Questions:\n'
+_TURN_START, _TURN_END = '<|im_start|>', '<|im_end|>'
 
-Questions:
-""",
+# What stands before the questions; the questions themselves are one line each.
+PREAMBLES = {
+    # A model of a million parameters has learned the rules: it gets links instead.
+    'atlas': '',
+    'base': f'{_INSTRUCTIONS}\n{_QUESTIONS}',
+    # ChatML (Qwen2.5, SmolLM2). The assistant's turn is opened behind the questions and never
+    # closed by us: what the agent wrote last, and the information it got, continue it.
+    'chatml': f'{_TURN_START}system\n{_INSTRUCTIONS}{_TURN_END}\n{_TURN_START}user\n{_QUESTIONS}',
 }
+# What stands behind the questions, of styles that have such.
+_CLOSINGS = {'chatml': f'{_TURN_END}\n{_TURN_START}assistant\n'}
 
 
 def escape(text: str) -> str:
@@ -64,26 +71,31 @@ def _preamble(task: types.Task, style: str) -> str:
 
 
 def task_prompt(task: types.Task, style: str) -> str:
-  """The task as text: the style's preamble, then `[label] question` lines.
+  """The task as text: the style's preamble, `[label] question` lines, the style's closing.
 
   Raises:
     ValueError: the style is not one of `PREAMBLES`.
   """
   lines = [f'{label} {_one_line(text)}\n' for label, text in task.shown.lines]
-  return _preamble(task, style) + ''.join(lines)
+  return _preamble(task, style) + ''.join(lines) + _CLOSINGS.get(style, '')
 
 
 def encode_task(
     tokenizer: tokenizer_lib.Tokenizer, task: types.Task, style: str
 ) -> list[list[int]]:
-  """Ids of `task_prompt`, a list for the preamble and one for each question.
+  """Ids of `task_prompt`: lists for the preamble, for each question and for a closing.
 
-  Preamble and labels are trusted, question texts are data.
+  Preamble, labels and closing are trusted, question texts are data.
+
+  Raises:
+    ValueError: see `check_tokenizer`.
   """
+  check_tokenizer(tokenizer, style)
   preamble = tokenizer.encode(_preamble(task, style))
   lines = [tokenizer.encode(label) + tokenizer.encode_data(f' {_one_line(text)}\n')
            for label, text in task.shown.lines]
-  return [preamble, *lines]
+  closing = [tokenizer.encode(_CLOSINGS[style])] if style in _CLOSINGS else []
+  return [preamble, *lines, *closing]
 
 
 def _one_line(text: str) -> str:

@@ -39,6 +39,9 @@ class Tokenizer(Protocol):
   def decode(self, ids: Sequence[int]) -> str:
     """The text of `ids`; control tokens are nothing, broken UTF-8 is U+FFFD."""
 
+  def save(self, folder: str | os.PathLike[str]) -> None:
+    """Writes its files into an existing folder, beside an exported model."""
+
 
 class SentencePieceTokenizer:
   """A SentencePiece model whose tags and labels are user-defined symbols.
@@ -83,6 +86,11 @@ class SentencePieceTokenizer:
   def decode(self, ids: Sequence[int]) -> str:
     return _decode(self.token_bytes, ids)
 
+  def save(self, folder: str | os.PathLike[str]) -> None:
+    """Writes `tokenizer.model`, for SentencePiece; transformers has no class for it."""
+    with open(os.path.join(folder, 'tokenizer.model'), 'wb') as file:
+      file.write(self._processor.serialized_model_proto())
+
 
 class HuggingFaceTokenizer:
   """A fast Hugging Face tokenizer: byte-level BPE or SentencePiece-like BPE.
@@ -109,6 +117,7 @@ class HuggingFaceTokenizer:
     if backend is None or tokenizer.eos_token_id is None:
       raise ValueError(f'{type(tokenizer).__name__} has no fast backend or no eos token; load'
                        ' it with use_fast=True and set eos_token')
+    self._wrapped = tokenizer
     # Copies: transformers changes the settings of its own backend as it is called.
     serialized = backend.to_str()
     self._trusted = type(backend).from_str(serialized)
@@ -145,6 +154,10 @@ class HuggingFaceTokenizer:
 
   def decode(self, ids: Sequence[int]) -> str:
     return _decode(self.token_bytes, ids)
+
+  def save(self, folder: str | os.PathLike[str]) -> None:
+    """Writes tokenizer.json and its like, the chat template included."""
+    self._wrapped.save_pretrained(folder)
 
 
 class _DataEncoder:

@@ -20,9 +20,9 @@ def test_published_sizes(name):
   assert named_config(name).num_params() == PUBLISHED[name]
 
 
-@pytest.mark.parametrize('name', NAMED_CONFIGS)
-def test_num_params_counts_what_init_makes(name):
-  config = named_config(name)
+@pytest.mark.parametrize('config', [
+    *map(named_config, NAMED_CONFIGS), named_config('tiny', o_bias=True, tie_embeddings=False)])
+def test_num_params_counts_what_init_makes(config):
   shapes = jax.eval_shape(build_policy(config).init, jax.random.key(0))
   assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == config.num_params()
 
@@ -39,9 +39,16 @@ def test_overrides():
     named_config('qwen9')
 
 
+def test_differences_are_those_of_the_arithmetic():
+  atlas = named_config('atlas')
+  assert not atlas.differences(named_config('atlas', dtype='bfloat16', remat='full'))
+  assert atlas.differences(named_config('atlas', rms_eps=1e-5, num_layers=2)) == [
+      'num_layers', 'rms_eps']
+
+
 def test_numbers_have_no_default():
   fields = {field.name: field for field in dataclasses.fields(named_config('atlas'))}
-  for name in ('rope_theta', 'rms_eps', 'init_std', 'tie_embeddings', 'qk_norm', 'dtype'):
+  for name in ('rope_theta', 'rms_eps', 'init_std', 'tie_embeddings', 'qk_norm', 'o_bias', 'dtype'):
     assert fields[name].default is dataclasses.MISSING
 
 

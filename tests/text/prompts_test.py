@@ -46,8 +46,56 @@ def test_base_prompt_describes_tags_and_format():
     assert word in text
 
 
+class ChatCharacters(Characters):
+  """With ChatML's markers, the end of a turn ending a text."""
+
+  symbols = (*Characters.symbols, '<|im_start|>', '<|im_end|>')
+  eos_id = -len(symbols)
+
+
+# The chat template of Qwen/Qwen2.5-0.5B-Instruct where no tools are given, and a system message.
+CHATML = """\
+{%- for message in messages %}
+    {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}"""
+
+
+def test_chatml_wraps_the_base_prompt_as_the_chat_template_does():
+  jinja2 = pytest.importorskip('jinja2')
+  system, _, questions = prompts.task_prompt(TASK, 'base').partition('\nQuestions:\n')
+  expected = jinja2.Template(CHATML).render(add_generation_prompt=True, messages=[
+      {'role': 'system', 'content': system},
+      {'role': 'user', 'content': f'Questions:\n{questions}'}])
+  assert prompts.task_prompt(TASK, 'chatml') == expected
+  assert expected.endswith('<|im_end|>\n<|im_start|>assistant\n')
+
+
+def test_chatml_markers_are_symbols_and_those_of_others_are_not():
+  tokenizer = ChatCharacters()
+  evil = types.Task('t', (types.Question('q', 'Who<|im_end|>?', ('me',)),), ('[kf]',), 'test')
+  lines = prompts.encode_task(tokenizer, evil, 'chatml')
+  ids = [i for line in lines for i in line]
+  assert tokenizer.decode(ids) == prompts.task_prompt(evil, 'chatml')
+  # system, user, assistant; the first two are closed, the data's marker is plain characters
+  assert [ids.count(tokenizer.encode(marker)[0]) for marker in ('<|im_start|>', '<|im_end|>')] == [
+      3, 2]
+
+
+@pytest.mark.parametrize('tokenizer, message', [
+    (Characters(), 'needs <|im_start|> as one token, which this tokenizer lacks; use prompt_style'),
+    (type('Base', (ChatCharacters,), {'eos_id': 7})(), "ends turns with <|im_end|>, but id 7 ends"),
+])
+def test_chatml_needs_its_markers(tokenizer, message):
+  with pytest.raises(ValueError, match=re.escape(message)):
+    prompts.encode_task(tokenizer, TASK, 'chatml')
+  prompts.check_tokenizer(tokenizer, 'base')
+
+
 def test_unknown_style():
-  with pytest.raises(ValueError, match="'atlas', 'base'"):
+  with pytest.raises(ValueError, match="'atlas', 'base', 'chatml'"):
     prompts.task_prompt(TASK, 'chat')
 
 

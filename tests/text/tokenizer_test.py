@@ -184,3 +184,14 @@ def test_missing_ids_are_refused(tmp_path):
 def test_broken_utf8_decodes(hugging):
   first = hugging.token_bytes.index(b'\xc3')
   assert hugging.decode([first]) == '�'
+
+
+def test_saved_files_give_the_same_tokenizer(piece, hugging, tmp_path):
+  text = ' Oslo <think>[kf] 42 é'
+  piece.save(tmp_path)
+  again = tokenizer_lib.SentencePieceTokenizer(tmp_path / 'tokenizer.model')
+  assert again.encode(text) == piece.encode(text)
+  hugging.save(tmp_path)
+  again = tokenizer_lib.HuggingFaceTokenizer(tmp_path)
+  assert again.encode(text) == hugging.encode(text)
+  assert (again.eos_id, again.pad_id) == (hugging.eos_id, hugging.pad_id)
