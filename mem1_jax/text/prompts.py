@@ -98,6 +98,24 @@ def encode_task(
   return [preamble, *lines, *closing]
 
 
+def check_tokenizer(tokenizer: tokenizer_lib.Tokenizer, style: str) -> None:
+  """Checks that the tokenizer has what the style needs.
+
+  Raises:
+    ValueError: chatml, and a marker of turns is not one id, or its end does not end a text.
+  """
+  if style != 'chatml':
+    return
+  for marker in (_TURN_START, _TURN_END):
+    if len(tokenizer.encode(marker)) != 1:
+      raise ValueError(f"prompt style 'chatml' needs {marker} as one token, which this tokenizer"
+                       " lacks; use prompt_style=base, or the tokenizer of a chat model")
+  if tokenizer.encode(_TURN_END) != [tokenizer.eos_id]:
+    raise ValueError(f"prompt style 'chatml' ends turns with {_TURN_END}, but id"
+                     f" {tokenizer.eos_id} ends this tokenizer's texts; set its eos_token to"
+                     f" {_TURN_END}, or use prompt_style=base")
+
+
 def _one_line(text: str) -> str:
   """Escaped, on one line: a line break in a question must not fake another one."""
   return escape(' '.join(text.split()))
