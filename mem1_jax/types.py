@@ -79,6 +79,11 @@ def link(labels: Sequence[str]) -> tuple[tuple[str, str], ...]:
   return tuple(zip((START, *labels), (*labels, END)))
 
 
+def taken_up(question: Question) -> str:
+  """The question in its words, then what it looks up: `Name the x of Y. = x of Y`."""
+  return f'{question.text} = {question.left(0)}'
+
+
 @dataclasses.dataclass(frozen=True)
 class Listing:
   """How a task is shown: links in any order, and labelled questions in any order.

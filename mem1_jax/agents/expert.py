@@ -3,17 +3,19 @@
 It plays the environment as the two agents would, in their formats, and its
 trajectories train them (sft.py). What it writes in a turn:
 
-    constant memory   <think>*>[kf] Oslo; [kf]>[zb] 51; [zb]>[xa] capital of country of Cusco
-    full context      <think>[kf]>[zb] 51; [zb]>[xa] capital of country of Cusco
-                      …</think><search> Cusco</search>
+    constant memory   <think>*>[kf] Oslo; [kf]>[zb] 51; [zb]>[xa] Name the capital of the country
+                      of Cusco. = capital of country of Cusco</think><search> Cusco</search>
+    full context      the same from [kf]>[zb] on
 
 Answers found so far stand under the links that lead to their questions, as the table
 of contents has them, each closed by `;`: so the next label never depends on a place
-in a list. After them comes the question at hand, reduced to what is still to be looked
-up: the next turn says `[zb]>[xa] capital of Peru`. The constant-memory agent rewrites
-the whole list each turn; the full-context agent, which can read its earlier turns,
-writes what is new. The last turn ends with the link to the end, `[xa]>.`, and answers
-in the same form: `<answer> *>[kf] Oslo; [kf]>[zb] 51; [zb]>[xa] Lima</answer>`.
+in a list. After them comes the question at hand: copied, then reduced to what is still
+to be looked up; the next turn says `[zb]>[xa] capital of Peru`. The constant-memory
+agent rewrites the whole list each turn; the full-context agent, which can read its
+earlier turns, writes what is new. The last turn ends with the link to the end,
+`[xa]>.`, and answers in the same form:
+
+    <answer> *>[kf] Oslo; [kf]>[zb] 51; [zb]>[xa] Lima</answer>
 """
 
 import dataclasses
@@ -24,7 +26,7 @@ import numpy as np
 from mem1_jax.agents.agent import Agent
 from mem1_jax.memory.segments import parse_turn
 from mem1_jax.text.tokenizer import Tokenizer
-from mem1_jax.types import Segment, Stop, Task, Trajectory, TurnRecord, link
+from mem1_jax.types import Segment, Stop, Task, Trajectory, TurnRecord, link, taken_up
 
 UNKNOWN = 'unknown'
 
@@ -80,7 +82,8 @@ class _Progress:
     question = self.task.questions[number]
     if not question.chain:
       raise ExpertError(f'question {question.id!r} has no chain for an expert to follow')
-    return (f'<think>{notes}{links[number]} {question.left(self.hop)}</think>'
+    words = question.left(self.hop) if self.hop else taken_up(question)
+    return (f'<think>{notes}{links[number]} {words}</think>'
             f'<search> {question.chain[self.hop]}</search>')
 
 

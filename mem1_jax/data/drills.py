@@ -10,7 +10,7 @@ or episode. What is predicted follows `prompt`; both are plain text.
     append     *>[kf] Oslo; [kf]>. +[zb] 51               → *>[kf] Oslo; [kf]>[zb] 51; [zb]>.
     look-up    *>[kf] Oslo; [kf]>[zb] 51; [zb]>. ?[zb]    → [zb] 51
     next       *>[kf] [kf]>[zb] [zb]>. …         ?[kf]    → [kf]>[zb]
-    recall     the same                          ?[kf]    → the same, and what [zb] is to look up
+    recall     the same                          ?[kf]    → the same, and the question of [zb]
     read       a question and its documents      → the question reduced step by step, its answer
     documents  → the documents themselves
 """
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mem1_jax.types import END, Listing, Passage, Question, Task, link
+from mem1_jax.types import END, Listing, Passage, Question, Task, link, taken_up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,13 +211,13 @@ def _look_up(maker: DrillMaker, rng) -> Drill:
 
 
 def _questions(maker: DrillMaker, rng):
-  """Links, the question that each leads to ('' at the end), and the text of a task about them."""
+  """Links, the words of the question that each leads to, and the text of a task about them."""
   n = maker.num_entries(rng)
   labels, questions = maker.pick(rng, maker.labels, n), [maker.asked(rng) for _ in range(n)]
   lines = [f'{label} {question.text}\n' for label, question in zip(labels, questions)]
   links = link(labels)
   table = ' '.join('>'.join(pair) for pair in shuffled(rng, links))
-  following = [f' {question.left(0)}' for question in questions] + ['']
+  following = [f' {taken_up(question)}' for question in questions] + ['']
   return list(zip(links, following)), f'{table}\n' + ''.join(shuffled(rng, lines))
 
 
@@ -232,7 +232,7 @@ def _recall(maker: DrillMaker, rng) -> Drill:
   links, text = _questions(maker, rng)
   asked = shuffled(rng, links)[:4]
   return Drill('recall', text + _asked(pair[0] for pair, _ in asked),
-               ''.join('>'.join(pair) + f'{left}\n' for pair, left in asked))
+               ''.join('>'.join(pair) + f'{words}\n' for pair, words in asked))
 
 
 def _read(maker: DrillMaker, rng) -> Drill:

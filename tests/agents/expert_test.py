@@ -50,9 +50,9 @@ def test_the_constant_memory_agents_text(environment):
   played = expert.play(t, AGENTS[Mem1Agent], environment.start(t), TOKENIZER, None)
   a, b, (m, c) = one.found[0], two.found[1], two.chain
   assert texts(played) == [
-      f'<think>*>[kf] {one.relations[0]} of Cusco</think><search> Cusco</search>',
-      f'<think>*>[kf] {a}; [kf]>[zb] {two.relations[1]} of {two.relations[0]} of {m}</think>'
-      f'<search> {m}</search>',
+      f'<think>*>[kf] {one.text} = {one.relations[0]} of Cusco</think><search> Cusco</search>',
+      f'<think>*>[kf] {a}; [kf]>[zb] {two.text} = {two.relations[1]} of {two.relations[0]} of {m}'
+      f'</think><search> {m}</search>',
       f'<think>*>[kf] {a}; [kf]>[zb] {two.relations[1]} of {c}</think><search> {c}</search>',
       f'<think>*>[kf] {a}; [kf]>[zb] {b}; [zb]>.</think>'
       f'<answer> *>[kf] {a}; [kf]>[zb] {b}</answer>']
@@ -66,9 +66,9 @@ def test_the_full_context_agents_text(environment):
   played = expert.play(t, AGENTS[FullContextAgent], environment.start(t), TOKENIZER, None)
   a, b, (m, c) = one.found[0], two.found[1], two.chain
   assert texts(played) == [
-      f'<think>*>[kf] {one.relations[0]} of Cusco</think><search> Cusco</search>',
-      f'<think>*>[kf] {a}; [kf]>[zb] {two.relations[1]} of {two.relations[0]} of {m}</think>'
-      f'<search> {m}</search>',
+      f'<think>*>[kf] {one.text} = {one.relations[0]} of Cusco</think><search> Cusco</search>',
+      f'<think>*>[kf] {a}; [kf]>[zb] {two.text} = {two.relations[1]} of {two.relations[0]} of {m}'
+      f'</think><search> {m}</search>',
       f'<think>[kf]>[zb] {two.relations[1]} of {c}</think><search> {c}</search>',
       f'<think>[kf]>[zb] {b}; [zb]>.</think><answer> *>[kf] {a}; [kf]>[zb] {b}</answer>']
   assert (played.reward, played.is_append_only) == (2.0, True)

@@ -114,7 +114,8 @@ def test_recall():
       pair, _, left = line.partition(' ')
       assert pair in links.split()
       label = pair.split('>')[1]
-      expected = next((q.left(0) for q in QUESTIONS if q.text == texts.get(label)), '')
+      expected = next((f'{q.text} = {q.left(0)}' for q in QUESTIONS
+                       if q.text == texts.get(label)), '')
       assert left == expected and bool(left) == (label != '.')
 
 
