@@ -109,22 +109,27 @@ class DrillMaker:
     return ''.join(parts)
 
 
-_NAME_FIRST = ('{name} {relation}', '{name}, {relation}', '{name} ({relation})',
-               '{name}: {relation}', '{name} and its {relation}', 'for {name} the {relation}')
+_NAME_FIRST = ('{name} {relation}', '{name} ({relation})', '{name} and its {relation}',
+               'for {name} the {relation}')
+_MARKS, _SUFFIXES = ',:;-/|+*#~_=', ('', '', 'n', 'in', 'la', 'e', 'ka', 'os', 't', 'yo', 'r', 'm')
 
 
 def reworded(question: Question, rng, names: Sequence[str]) -> Question:
   """The question's phrase in a frame of random words: `Salto Prenj the capital of Norway?`
 
-  Now and then the name comes first, in notations that no split asks questions in:
-  `Prenj the symbol of Norway, currency.` Whoever has read these does not depend on
-  the frames and phrases that the training split happens to use. `names` are cut into
-  words to draw from.
+  Now and then the name comes first, in notations that no split asks questions in, or with
+  a made-up ending: `Prenj the symbol of Norway~in currency.` Whoever has read these does
+  not depend on the frames and phrases that the training split happens to use. `names`
+  are cut into words to draw from.
   """
   words = [rng.choice(names[rng.integers(len(names))].split()) for _ in range(rng.integers(1, 4))]
   name, (first, *rest) = question.chain[0], question.relations
-  if rng.random() < 0.6:
+  kind = rng.random()
+  if kind < 0.5:
     phrase = f'the {first} of {name}'
+  elif kind < 0.8:
+    mark, suffix = (options[rng.integers(len(options))] for options in (_MARKS, _SUFFIXES))
+    phrase = f'{name}{mark}{suffix} {first}'
   else:
     phrase = _NAME_FIRST[rng.integers(len(_NAME_FIRST))].format(name=name, relation=first)
   for relation in rest:
@@ -184,11 +189,14 @@ def _copy(maker: DrillMaker, rng) -> Drill:
 
 
 def _echo(maker: DrillMaker, rng) -> Drill:
-  """Labels and names in no order at all: only copying predicts them."""
+  """Labels, names and sentences in no order at all: only copying predicts them."""
   parts = []
   for _ in range(maker.num_entries(rng, 2 * maker.max_entries) + 1):
-    if rng.random() < 0.5:
+    kind = rng.random()
+    if kind < 0.5:
       parts.append(maker.pick(rng, maker.labels))
+    elif kind < 0.6:
+      parts.append(' ' + maker.pick(rng, maker.documents).text.split('. ')[0].rstrip('.') + '.')
     else:
       parts.append(' ' + maker.pick(rng, maker.documents).title)
   text = ''.join(parts) + '\n'

@@ -71,11 +71,14 @@ def truncate(logits_BV: Array, top_k: Array, top_p: Array) -> Array:
 
 def sample(logits_BV: Array, key_B: Array, step: Array, options: Sampling):
   """One token per slot, [B] int32, and its log-prob under the untruncated softmax, [B]."""
-  gumbel_BV = jax.vmap(
-      lambda key: jax.random.gumbel(jax.random.fold_in(key, step), logits_BV.shape[-1:],
-                                    jnp.float32))(key_B)
-  noise_BV = jnp.where(options.is_greedy, 0.0, gumbel_BV)
-  token_B = jnp.argmax(truncate(logits_BV, options.top_k, options.top_p) + noise_BV, axis=-1)
+  def draw(logits_BV):
+    gumbel_BV = jax.vmap(
+        lambda key: jax.random.gumbel(jax.random.fold_in(key, step), logits_BV.shape[-1:],
+                                      jnp.float32))(key_B)
+    return jnp.argmax(truncate(logits_BV, options.top_k, options.top_p) + gumbel_BV, axis=-1)
+
+  # Random numbers for every id of the vocabulary are a large part of a small model's step.
+  token_B = jax.lax.cond(options.is_greedy, lambda x: jnp.argmax(x, axis=-1), draw, logits_BV)
   logprob_BV = jax.nn.log_softmax(logits_BV, axis=-1)
   logprob_B = jnp.take_along_axis(logprob_BV, token_B[:, None], axis=-1)[:, 0]
   return token_B.astype(jnp.int32), logprob_B
