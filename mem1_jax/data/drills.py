@@ -11,6 +11,7 @@ or episode. What is predicted follows `prompt`; both are plain text.
     look-up    *>[kf] Oslo; [kf]>[zb] 51; [zb]>. ?[zb]    → [zb] 51
     next       *>[kf] [kf]>[zb] [zb]>. …         ?[kf]    → [kf]>[zb]
     recall     the same                          ?[kf]    → the same, and the question of [zb]
+    advance    such a list, and a document               → the list carried on by what it says
     read       a question and its documents      → the question reduced step by step, its answer
     documents  → the documents themselves
 """
@@ -218,29 +219,67 @@ def _look_up(maker: DrillMaker, rng) -> Drill:
                ''.join(f'{label} {value}\n' for label, value in asked))
 
 
-def _questions(maker: DrillMaker, rng):
-  """Links, the words of the question that each leads to, and the text of a task about them."""
+@dataclasses.dataclass(frozen=True)
+class _Questions:
+  """Questions under labels, as a task shows them.
+
+  Attributes:
+    questions: in their order.
+    starts: the start of every link, `*` first.
+    steps: what each link leads to: `[kf]>[zb] Name the x of Y. = x of Y`, last `[zb]>.`.
+    text: links and questions, in any order.
+  """
+
+  questions: list[Question]
+  starts: list[str]
+  steps: list[str]
+  text: str
+
+
+def _questions(maker: DrillMaker, rng) -> _Questions:
   n = maker.num_entries(rng)
   labels, questions = maker.pick(rng, maker.labels, n), [maker.asked(rng) for _ in range(n)]
   lines = [f'{label} {question.text}\n' for label, question in zip(labels, questions)]
-  links = link(labels)
-  table = ' '.join('>'.join(pair) for pair in shuffled(rng, links))
-  following = [f' {taken_up(question)}' for question in questions] + ['']
-  return list(zip(links, following)), f'{table}\n' + ''.join(shuffled(rng, lines))
+  links = ['>'.join(pair) for pair in link(labels)]
+  steps = [f'{a} {taken_up(question)}' for a, question in zip(links, questions)] + [links[-1]]
+  text = ' '.join(shuffled(rng, links)) + '\n' + ''.join(shuffled(rng, lines))
+  return _Questions(questions, ['*', *labels], steps, text)
 
 
 def _next(maker: DrillMaker, rng) -> Drill:
-  links, text = _questions(maker, rng)
-  asked = [pair for pair, _ in shuffled(rng, links)[:6]]
-  return Drill('next', text + _asked(label for label, _ in asked),
-               ''.join('>'.join(pair) + '\n' for pair in asked))
+  shown = _questions(maker, rng)
+  asked = shuffled(rng, list(zip(shown.starts, shown.steps)))[:6]
+  return Drill('next', shown.text + _asked(label for label, _ in asked),
+               ''.join(step.split(' ')[0] + '\n' for _, step in asked))
 
 
 def _recall(maker: DrillMaker, rng) -> Drill:
-  links, text = _questions(maker, rng)
-  asked = shuffled(rng, links)[:4]
-  return Drill('recall', text + _asked(pair[0] for pair, _ in asked),
-               ''.join('>'.join(pair) + f'{words}\n' for pair, words in asked))
+  shown = _questions(maker, rng)
+  asked = shuffled(rng, list(zip(shown.starts, shown.steps)))[:4]
+  return Drill('recall', shown.text + _asked(label for label, _ in asked),
+               ''.join(f'{step}\n' for _, step in asked))
+
+
+def _advance(maker: DrillMaker, rng) -> Drill:
+  """A list of answers is carried on by what one document says.
+
+  After `=` the whole list is written again, after `+` only what is new.
+  """
+  shown = _questions(maker, rng)
+  at = int(rng.integers(len(shown.questions)))
+  question, links = shown.questions[at], [step.split(' ')[0] for step in shown.steps]
+  hop = int(rng.integers(len(question.chain)))
+  known = [f'{a} {q.found[-1]};' for a, q in zip(links, shown.questions[:at])]
+  now = shown.steps[at] if hop == 0 else f'{links[at]} {question.left(hop)}'
+  if hop + 1 < len(question.chain):
+    new = f'{links[at]} {question.left(hop + 1)}'
+  else:
+    new = f'{links[at]} {question.found[-1]}; {shown.steps[at + 1]}'
+  document = maker.document(question.chain[hop])
+  text = shown.text + ' '.join([*known, now]) + f'\n{maker.text(document)}'
+  if rng.random() < 0.3:
+    return Drill('advance', text + '+', f' {new}\n')
+  return Drill('advance', text + '=', ' ' + ' '.join([*known, new]) + '\n')
 
 
 def _read(maker: DrillMaker, rng) -> Drill:
@@ -263,5 +302,5 @@ def _documents(maker: DrillMaker, rng) -> Drill:
                + ''.join(maker.text(passage) for passage in rest))
 
 
-_KINDS = (_echo, _echo, _copy, _append, _append, _append, _look_up, _look_up, _next,
-          _recall, _recall, _recall, _recall, _read, _read, _read, _read, _read, _read, _documents)
+_KINDS = (_echo, _echo, _copy, _append, _look_up, _next, _recall, _recall, _recall,
+          _advance, _advance, _advance, _advance, _advance, _advance, _read, _read, _read, _read, _read, _read, _documents)
