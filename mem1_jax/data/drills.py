@@ -268,7 +268,7 @@ def _advance(maker: DrillMaker, rng) -> Drill:
   shown = _questions(maker, rng)
   at = int(rng.integers(len(shown.questions)))
   question, links = shown.questions[at], [step.split(' ')[0] for step in shown.steps]
-  hop = int(rng.integers(len(question.chain)))
+  hop = maker.pick(rng, [h for h, title in enumerate(question.chain) if maker.document(title)])
   known = [f'{a} {q.found[-1]};' for a, q in zip(links, shown.questions[:at])]
   now = shown.steps[at] if hop == 0 else f'{links[at]} {question.left(hop)}'
   if hop + 1 < len(question.chain):

@@ -9,8 +9,9 @@ from mem1_jax import types
 from mem1_jax.data import drills, sources
 from mem1_jax.data.atlas.labels import LABELS
 
-DOCUMENTS = tuple(types.Passage(f'Town{i}', f'Its river is River{i}. Its mayor is M{i}.')
-                  for i in range(6))
+DOCUMENTS = (
+    *(types.Passage(f'Town{i}', f'Its river is River{i}. Its mayor is M{i}.') for i in range(6)),
+    *(types.Passage(f'Land{i}', f'Its capital is Town{i}.') for i in range(6)))
 QUESTIONS = tuple(
     types.Question(f'q{i}', f'Mayor of the capital of Land{i}?', (f'M{i}',), 2,
                    (f'Land{i}', f'Town{i}'), (f'Town{i}', f'M{i}'), ('capital', 'mayor'))
@@ -41,11 +42,15 @@ def test_every_drill_ends_in_a_line_and_has_no_tag():
 
 def test_echoes():
   titles, labels = {p.title for p in DOCUMENTS}, set(MAKER.labels)
+  sentences = {p.text.split('. ')[0].rstrip('.') + '.' for p in DOCUMENTS}
+  num_sentences = 0
   for drill in made('echo'):
     assert drill.target == drill.prompt
-    parts = re.findall(r'\[\w+\]| [^\[ \n]+', drill.prompt)
+    parts = re.findall(r'\[\w+\]| Its [^.]+\.| [^\[ \n]+', drill.prompt)
     assert ''.join(parts) + '\n' == drill.prompt
-    assert {part.strip() for part in parts} <= titles | labels
+    assert {part.strip() for part in parts} <= titles | labels | sentences
+    num_sentences += len(sentences.intersection(part.strip() for part in parts))
+  assert num_sentences
 
 
 def test_lists():
@@ -119,6 +124,32 @@ def test_recall():
       assert left == expected and bool(left) == (label != '.')
 
 
+def test_advance_carries_a_list_on_by_one_step():
+  whole, tails = 0, 0
+  for drill in made('advance'):
+    *_, before, document, cue = drill.prompt.splitlines()
+    links = drill.prompt.splitlines()[0].split()
+    entries, pair, now = re.fullmatch(r'(.*?)([^ ;]+>\[\w\]) ([^;]*)', before).groups()
+    now = now.split(' = ')[-1]  # mayor of capital of Land0, or mayor of Town0
+    title, fact = re.fullmatch(r' (\w+): (.*)', document).groups()
+    assert now.endswith(f'of {title}')
+    target = drill.target.strip()
+    if cue == '=':
+      assert target.startswith(entries)
+      target, whole = target.removeprefix(entries), whole + 1
+    else:
+      tails += 1
+    if now.startswith('mayor of capital'):
+      assert re.fullmatch(re.escape(pair) + r' mayor of Town\d', target)
+    else:
+      found, following, rest = re.fullmatch(
+          re.escape(pair) + r' (\w+); (\[\w\]>(?:\[\w\]|\.))(.*)', target).groups()
+      assert f'mayor is {found}.' in fact
+      assert following in links and following.startswith(pair.split('>')[1])
+      assert (rest == '') == following.endswith('.')
+  assert whole > tails > 0
+
+
 def test_read():
   texts = {q.text: q for q in QUESTIONS}
   for drill in made('read'):
@@ -144,7 +175,7 @@ def test_scattered_lists_keep_their_entries():
   for drill in found:
     assert ENTRY.findall(drill.prompt) == ENTRY.findall(drill.target)
     assert drill.prompt.endswith(']>.\n')
-  assert all('Its river' in drill.prompt for drill in found)
+  assert all(': Its ' in drill.prompt for drill in found)
 
 
 def test_as_many_entries_as_labels():
@@ -162,9 +193,9 @@ def test_a_list_too_long_for_the_labels(most):
 def test_the_atlas():
   maker = drills.DrillMaker(sources.atlas_documents('train'), sources.load_atlas('train'), LABELS,
                             0, 24, 0.3, 0.5)
-  names = {maker.drill(i).name for i in range(60)}
+  names = {maker.drill(i).name for i in range(200)}
   assert names == {
-      'echo', 'list', 'append', 'look-up', 'next', 'recall', 'read', 'documents'}
+      'echo', 'list', 'append', 'look-up', 'next', 'recall', 'advance', 'read', 'documents'}
 
 
 def test_a_reworded_question_keeps_its_phrase_and_what_it_asks_for():
