@@ -104,11 +104,11 @@ def make(config: OptimConfig, peak: float) -> optax.GradientTransformation:
 def _matrices(params: Params) -> Params:
   """Which axes of a layer's kernel are its inputs and outputs; None for other parameters."""
   def axes(path, leaf):
-    *_, module, name = jax.tree_util.keystr(path, simple=True, separator='/').split('/')
-    if name != 'kernel' or leaf.ndim < 3:
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    if not name.endswith('/kernel') or leaf.ndim < 3:
       return None
     # [layers, inputs…, outputs…]: only the attention's output projection has two inputs.
-    num_inputs = leaf.ndim - 2 if module == 'o' else 1
+    num_inputs = leaf.ndim - 2 if name.endswith('/o/kernel') else 1
     return contrib.MuonDimensionNumbers(
         tuple(range(1, 1 + num_inputs)), tuple(range(1 + num_inputs, leaf.ndim)))
 

@@ -81,7 +81,7 @@ def test_muon_moves_the_matrices_of_layers_by_orthogonal_ones_and_the_rest_by_ad
   shapes = {'layers': {'q': {'kernel': (2, 8, 2, 4), 'bias': (2, 2, 4)},
                        'o': {'kernel': (2, 2, 4, 8)}, 'up': {'kernel': (2, 8, 16)},
                        'norm': {'scale': (2, 8)}},
-            'embed': {'embedding': (5, 8)}}
+            'embed': {'embedding': (5, 8)}, 'value': (8, 1)}
   is_shape = lambda x: isinstance(x, tuple)
   params = jax.tree.map(jnp.ones, shapes, is_leaf=is_shape)
   grads = jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s), jnp.float32), shapes,
@@ -95,7 +95,7 @@ def test_muon_moves_the_matrices_of_layers_by_orthogonal_ones_and_the_rest_by_ad
       # Newton-Schulz leaves singular values around 1; scaled so that the rms is 0.2 rates.
       np.testing.assert_allclose(values, 1e-2 * 0.2 * max(shape)**0.5, rtol=0.45)
   for read in (lambda tree: tree['embed']['embedding'], lambda tree: tree['layers']['q']['bias'],
-               lambda tree: tree['layers']['norm']['scale']):
+               lambda tree: tree['value'], lambda tree: tree['layers']['norm']['scale']):
     # Nesterov's look-ahead makes the first step of Adam longer by b1 / (1 + b1).
     np.testing.assert_allclose(read(updates), -1e-2 * 1.473684 * jnp.sign(read(grads)), rtol=1e-3)
 
