@@ -91,6 +91,7 @@ def get_config() -> ConfigDict:
   c.ppo.iterations = 20
   c.ppo.tasks = 64  # tasks per iteration (paper: 64)
   c.ppo.samples = 1  # episodes per task
+  c.ppo.baseline = 'critic'  # critic | task: less the mean reward of the task's other samples, too
   c.ppo.num_rows = 64  # rows the update program holds
   c.ppo.micro_rows = 4  # rows per gradient accumulation step
   c.ppo.minibatches = 2  # per epoch (paper: 1)

@@ -23,12 +23,14 @@ from mem1_jax.evaluate import Evaluator, aggregate, write_records
 from mem1_jax.memory import layout
 from mem1_jax.metrics import CompileCounter, MetricsWriter, describe_run
 from mem1_jax.model import build_critic
+from mem1_jax.rl import advantages
 from mem1_jax.rl.config import PPOConfig
 from mem1_jax.rl.learner import Networks, check_skipped, init_state, make_score, make_update
 from mem1_jax.rollout.collect import Collector, Job, RolloutStats
 from mem1_jax.rollout.sampling import sampling
 from mem1_jax.types import Trajectory
 
+BASELINES = ('critic', 'task')
 _BEST = 'eval_em'  # the best checkpoint has the highest
 _FILES = {'checkpoints/': 'the newest and the best state; --resume continues',
           'samples/': 'validation trajectories; `main inspect FILE`',
@@ -70,6 +72,8 @@ def build(config: Any) -> Trainer:
   Raises:
     ValueError: on a config whose capacities do not fit one another.
   """
+  if config.ppo.baseline not in BASELINES:
+    raise ValueError(f'ppo.baseline {config.ppo.baseline!r} is unknown; choose one of {BASELINES}.')
   tokenizer = assemble.make_tokenizer(config)
   policy = assemble.make_policy(config, tokenizer)
   critic = build_critic(policy.config, config.model.attention)
@@ -106,6 +110,10 @@ def learn(trainer: Trainer, trajectories: list[Trajectory]) -> dict[str, float]:
   """Packs, scores and updates; returns the update's metrics."""
   config = trainer.config
   columns = [layout.lay_out(t, config.rows.layout) for t in trajectories]
+  if config.ppo.baseline == 'task':
+    rewards = np.array([t.reward for t in trajectories])
+    for c, less in zip(columns, advantages.leave_one_out(rewards, config.ppo.samples) - rewards):
+      c['reward'][np.flatnonzero(c['is_generated'])[-1]] += less
   episodes, packed = layout.pack(columns, config.ppo.num_rows, config.rows.length,
                                  trainer.tokenizer.pad_id)
   num_rows = np.int32(packed.num_rows)

@@ -1,6 +1,11 @@
 """The whole story at a tiny size: trained, evaluated, reported, resumed."""
 
 import json
+import random
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -27,3 +32,33 @@ def test_a_report_is_written_and_a_second_call_computes_nothing_again(tmp_path, 
     quickstart.run(config, tmp_path / 'run')
   monkeypatch.setattr(quickstart.train, 'run', None)  # would fail if it trained again
   quickstart.run(config, tmp_path / 'run', is_resumed=True)
+
+
+SMALL = ('--config.ppo.iterations=5', '--config.ppo.tasks=8', '--config.ppo.num_rows=16',
+         '--config.rollout.num_slots=8', '--config.checkpoint.every=1', '--config.eval.every=2',
+         '--config.eval.every_tasks=8', '--config.eval.tasks=2', '--config.eval.num_slots=8',
+         '--config.eval.objectives=1,2')
+
+
+def start(workdir, *arguments):
+  command = [sys.executable, '-m', 'mem1_jax.main', 'quickstart', '--workdir', str(workdir)]
+  return subprocess.Popen([*command, *SMALL, *arguments], stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('seed', [0, 1])
+def test_a_killed_run_resumes_to_the_bits_of_an_undisturbed_one(tmp_path, seed):
+  assert start(tmp_path / 'whole').wait(600) == 0
+  rng = random.Random(seed)
+  process, lines = start(tmp_path / 'killed'), rng.randint(1, 4)
+  metrics = tmp_path / 'killed' / 'ppo' / 'metrics.jsonl'
+  while not metrics.exists() or len(metrics.read_text().splitlines()) < lines:
+    assert process.poll() is None
+    time.sleep(0.1)
+  time.sleep(rng.uniform(0, 2))  # somewhere in the step that follows, or in its checkpoint
+  process.send_signal(signal.SIGKILL)
+  assert process.wait() == -signal.SIGKILL
+  assert start(tmp_path / 'killed', '--resume').wait(600) == 0
+  whole, killed = ((tmp_path / name / 'ppo' / 'params' / 'model.safetensors').read_bytes()
+                   for name in ('whole', 'killed'))
+  assert whole == killed

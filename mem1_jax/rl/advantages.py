@@ -8,11 +8,33 @@ them changes no advantage (DESIGN 5.7).
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mem1_jax.arrays import Array, Tags
 
 # Keeps the division finite when all advantages are equal; they are then 0.
 _VARIANCE_FLOOR = 1e-8
+
+
+def leave_one_out(reward_N: np.ndarray, num_samples: int) -> np.ndarray:
+  """Each reward less the mean of the other samples of its task, [N] (arXiv 2402.14740).
+
+  What is subtracted does not depend on the sample, so no gradient is biased; how hard a
+  task is, most of what rewards differ by, is gone. On the host.
+
+  Args:
+    reward_N: one per episode; those of a task stand together.
+    num_samples: episodes per task, ≥ 2, a divisor of N.
+
+  Raises:
+    ValueError: fewer than two samples, or no multiple of them.
+  """
+  if num_samples < 2 or len(reward_N) % num_samples:
+    raise ValueError(f'{len(reward_N)} rewards are not tasks of num_samples={num_samples} ≥ 2 '
+                     'episodes each; raise ppo.samples, or use ppo.baseline=critic')
+  groups = np.asarray(reward_N, np.float32).reshape(-1, num_samples)
+  others = (groups.sum(1, keepdims=True) - groups) / (num_samples - 1)
+  return (groups - others).reshape(-1)
 
 
 def gae(reward_BS: Array, value_BS: Array, tags: Tags, gamma: float, lam: float) -> Array:

@@ -4,6 +4,7 @@ import hypothesis
 import hypothesis.strategies as st
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mem1_jax import arrays
 from mem1_jax.rl import advantages
@@ -94,3 +95,14 @@ def test_whiten_of_nothing_or_of_equal_values_is_zero():
     np.testing.assert_array_equal(advantages.whiten(x, mask), np.zeros((2, 2)))
   masked_nan = advantages.whiten(jnp.array([[1.0, jnp.nan]]), jnp.array([[True, False]]))
   np.testing.assert_array_equal(masked_nan, [[0, 0]])
+
+
+def test_leave_one_out_by_hand():
+  less = advantages.leave_one_out(np.array([2.0, 0.0, 1.0, 1.0, 1.0, 1.0]), 3)
+  np.testing.assert_allclose(less, [1.5, -1.5, 0.0, 0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize('num_samples', [1, 4])
+def test_leave_one_out_needs_other_samples(num_samples):
+  with pytest.raises(ValueError, match='ppo.samples'):
+    advantages.leave_one_out(np.zeros(6), num_samples)
