@@ -77,7 +77,7 @@ def get_config() -> ConfigDict:
 
   c.optim = ConfigDict()
   c.optim.name = 'adamw'  # adamw | muon (matrices of the layers; the rest by AdamW)
-  c.optim.policy_lr = 1e-4  # paper: 1e-6 at 7B
+  c.optim.policy_lr = 3e-4  # paper: 1e-6 at 7B
   c.optim.value_lr = 1e-3  # paper: 1e-5 at 7B
   c.optim.warmup = 5  # updates (paper: 50)
   c.optim.schedule = 'constant'  # constant | cosine (to 10 % at the last step)
@@ -94,7 +94,7 @@ def get_config() -> ConfigDict:
   c.ppo.baseline = 'critic'  # critic | task: less the mean reward of the task's other samples, too
   c.ppo.num_rows = 64  # rows the update program holds
   c.ppo.micro_rows = 4  # rows per gradient accumulation step
-  c.ppo.minibatches = 2  # per epoch (paper: 1)
+  c.ppo.minibatches = 4  # per epoch (paper: 1)
   c.ppo.epochs = 1
   c.ppo.gamma = 1.0  # per token (paper: 1)
   c.ppo.lam = 1.0  # GAE (paper: 1)
