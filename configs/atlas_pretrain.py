@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
   c.sft.data = 'text'
   c.sft.steps = 2600
   c.sft.rows_per_step = 4
-  c.rows.length = 1152
+  c.rows.length = 1280
   c.optim.name = 'muon'
   c.optim.policy_lr = 6e-3
   c.optim.warmup = 30

@@ -263,18 +263,23 @@ def _recall(maker: DrillMaker, rng) -> Drill:
 def _advance(maker: DrillMaker, rng) -> Drill:
   """A list of answers is carried on by what one document says.
 
-  After `=` the whole list is written again, after `+` only what is new.
+  After `=` the whole list is written again, after `+` only what is new. A list that has
+  come to its end is written once more without it, as an answer is.
   """
   shown = _questions(maker, rng)
-  at = int(rng.integers(len(shown.questions)))
+  num = len(shown.questions)
+  at = num - 1 if rng.random() < 0.3 else int(rng.integers(num))
   question, links = shown.questions[at], [step.split(' ')[0] for step in shown.steps]
   hop = maker.pick(rng, [h for h, title in enumerate(question.chain) if maker.document(title)])
-  known = [f'{a} {q.found[-1]};' for a, q in zip(links, shown.questions[:at])]
+  answers = [f'{a} {q.found[-1]};' for a, q in zip(links, shown.questions)]
+  known = answers[:at]
   now = shown.steps[at] if hop == 0 else f'{links[at]} {question.left(hop)}'
   if hop + 1 < len(question.chain):
     new = f'{links[at]} {question.left(hop + 1)}'
   else:
-    new = f'{links[at]} {question.found[-1]}; {shown.steps[at + 1]}'
+    new = f'{answers[at]} {shown.steps[at + 1]}'
+    if at + 1 == num:
+      new += '\n ' + ' '.join(answers).removesuffix(';')
   document = maker.document(question.chain[hop])
   text = shown.text + ' '.join([*known, now]) + f'\n{maker.text(document)}'
   if rng.random() < 0.3:

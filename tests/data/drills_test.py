@@ -125,7 +125,7 @@ def test_recall():
 
 
 def test_advance_carries_a_list_on_by_one_step():
-  whole, tails = 0, 0
+  whole, tails, ends = 0, 0, 0
   for drill in made('advance'):
     *_, before, document, cue = drill.prompt.splitlines()
     links = drill.prompt.splitlines()[0].split()
@@ -133,7 +133,13 @@ def test_advance_carries_a_list_on_by_one_step():
     now = now.split(' = ')[-1]  # mayor of capital of Land0, or mayor of Town0
     title, fact = re.fullmatch(r' (\w+): (.*)', document).groups()
     assert now.endswith(f'of {title}')
-    target = drill.target.strip()
+    target, *once_more = drill.target.strip().splitlines()
+    if once_more:
+      assert target.endswith('>.')
+      answer, = once_more
+      assert len(answer.split(';')) == len(drill.prompt.splitlines()) - 4
+      if cue == '=':
+        assert target.rpartition('; ')[0] == answer.strip()
     if cue == '=':
       assert target.startswith(entries)
       target, whole = target.removeprefix(entries), whole + 1
@@ -146,8 +152,9 @@ def test_advance_carries_a_list_on_by_one_step():
           re.escape(pair) + r' (\w+); (\[\w\]>(?:\[\w\]|\.))(.*)', target).groups()
       assert f'mayor is {found}.' in fact
       assert following in links and following.startswith(pair.split('>')[1])
-      assert (rest == '') == following.endswith('.')
-  assert whole > tails > 0
+      assert (rest == '') == following.endswith('.') == bool(once_more)
+      ends += bool(once_more)
+  assert whole > tails > 0 and ends > 0
 
 
 def test_read():
