@@ -28,7 +28,7 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mem1_jax import assemble  # noqa: E402
+from mem1_jax import assemble, initial  # noqa: E402
 from mem1_jax.main import load_config  # noqa: E402
 from mem1_jax.memory import layout  # noqa: E402
 from mem1_jax.ops.logprobs import token_logprobs  # noqa: E402
@@ -49,7 +49,7 @@ def prepare(args, dtype):
   # The base capacities serve 64 objectives; these are enough for training tasks.
   config.rollout.question_capacity, config.rollout.context_capacity = 256, 512
   config.rollout.turn_capacity = config.rollout.max_tokens
-  if config.init and not assemble.parameter_folder(config.init).exists():
+  if config.init and not initial.folder(config.init).exists():
     say(f'{config.init} is not there: random parameters')
     config.init = ''
   tokenizer = assemble.make_tokenizer(config)
