@@ -77,7 +77,12 @@ def attend(
   B, T, N, H = q_BTNH.shape
   M, K = cache.k.shape[2:4]
   block = min(BLOCK, M)
-  q_BKrH = q_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4).reshape(B, K, -1, H)
+  dtype = jnp.promote_types(jnp.float32, q_BTNH.dtype)
+  # Scaling queries rounds less and costs less than scaling scores, but not in bfloat16.
+  query_scale, score_scale = (H**-0.5, 1.0) if q_BTNH.dtype == dtype else (
+      1.0, H**-0.5)
+  q_BTKGH = (q_BTNH * query_scale).reshape(B, T, K, N // K, H)
+  q_BKrH = q_BTKGH.transpose(0, 2, 3, 1, 4).reshape(B, K, -1, H)
 
   def visit(i, state):
     # The last block is moved back to stay inside M; what the previous one covered is masked.
@@ -87,9 +92,8 @@ def attend(
     at = tuple(jnp.int32(index) for index in (layer, 0, start, 0, 0))
     k_BcKH, v_BcKH = (
         jax.lax.dynamic_slice(x, at, (1, B, block, K, H))[0] for x in (cache.k, cache.v))
-    return _accumulate(state, q_BKrH, k_BcKH, v_BcKH, mask_B1c)
+    return _accumulate(state, q_BKrH, k_BcKH, v_BcKH, mask_B1c, score_scale)
 
-  dtype = jnp.promote_types(jnp.float32, q_BTNH.dtype)
   zeros_BKr = jnp.zeros(q_BKrH.shape[:-1], dtype)
   state = jax.lax.fori_loop(
       0, (jnp.minimum(cache.length.max(), M) + block - 1) // block, visit,
@@ -97,17 +101,17 @@ def attend(
   index_T = jnp.arange(T, dtype=jnp.int32)
   is_causal_TT = masks.visible(index_T[:, None], index_T[None, :], jnp.int32(T))
   acc_BKrH, _, sum_BKr = _accumulate(
-      state, q_BKrH, k_BTKH, v_BTKH, jnp.tile(is_causal_TT, (N // K, 1))[None])
+      state, q_BKrH, k_BTKH, v_BTKH, jnp.tile(is_causal_TT, (N // K, 1))[None], score_scale)
   out_BKGTH = (acc_BKrH / sum_BKr[..., None]).reshape(B, K, N // K, T, H)
   return out_BKGTH.transpose(0, 3, 1, 2, 4).reshape(B, T, N, H).astype(q_BTNH.dtype)
 
 
-def _accumulate(state, q_BKrH, k_BcKH, v_BcKH, mask_Brc):
+def _accumulate(state, q_BKrH, k_BcKH, v_BcKH, mask_Brc, scale):
   """One step of the online softmax (arXiv 1805.02867) over keys c."""
   acc_BKrH, max_BKr, sum_BKr = state
   scores_BKrc = jnp.einsum(
       'bkrh,bckh->bkrc', q_BKrH, k_BcKH,
-      preferred_element_type=max_BKr.dtype) * q_BKrH.shape[-1]**-0.5
+      preferred_element_type=max_BKr.dtype) * scale
   mask_B1rc = mask_Brc[:, None]
   scores_BKrc = jnp.where(mask_B1rc, scores_BKrc, _LOWEST)
   new_max_BKr = jnp.maximum(max_BKr, scores_BKrc.max(-1))
