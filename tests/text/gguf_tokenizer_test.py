@@ -33,7 +33,6 @@ def write(path, pre='smollm', model='gpt2', **facts):
 
 @pytest.mark.parametrize('pre', ['smollm', 'qwen2'])
 def test_a_tokenizer_for_our_protocol(pre, tmp_path):
-  pytest.importorskip('jinja2')  # which transformers renders templates with
   loaded = gguf_tokenizer.load(write(tmp_path / 'x.gguf', pre))
   assert loaded.apply_chat_template([{'content': 'x'}], tokenize=False) == 'x'
   tokenizer = HuggingFaceTokenizer(loaded)

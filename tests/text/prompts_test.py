@@ -4,6 +4,7 @@ import re
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+import jinja2
 import pytest
 
 from mem1_jax import types
@@ -64,7 +65,6 @@ CHATML = """\
 
 
 def test_chatml_wraps_the_base_prompt_as_the_chat_template_does():
-  jinja2 = pytest.importorskip('jinja2')
   system, _, questions = prompts.task_prompt(TASK, 'base').partition('\nQuestions:\n')
   expected = jinja2.Template(CHATML).render(add_generation_prompt=True, messages=[
       {'role': 'system', 'content': system},
