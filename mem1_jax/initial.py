@@ -21,8 +21,6 @@ from mem1_jax.model.config import ModelConfig
 from mem1_jax.text import gguf_tokenizer
 
 _HUB_FILES = ['*.json', '*.safetensors', '*.txt', '*.jinja', 'tokenizer.model']
-# Added to ModelConfig after folders had been written without them.
-_LATER_FIELDS = {'o_bias': False}
 
 
 def folder(name: str) -> pathlib.Path:
@@ -94,7 +92,7 @@ def sizes(init: str, **overrides) -> ModelConfig:
   if 'model' not in meta:
     raise ValueError(f'{path / hf_config.CONFIG} does not tell the sizes of its model; name it by '
                      'model.name')
-  return ModelConfig(**(_LATER_FIELDS | meta['model'] | {'copy_heads': False} | overrides))
+  return ModelConfig(**(meta['model'] | {'copy_heads': False} | overrides))
 
 
 def params(init: str, config: ModelConfig, shardings: Params | None = None) -> Params:

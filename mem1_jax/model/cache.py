@@ -79,8 +79,7 @@ def attend(
   block = min(BLOCK, M)
   dtype = jnp.promote_types(jnp.float32, q_BTNH.dtype)
   # Scaling queries rounds less and costs less than scaling scores, but not in bfloat16.
-  query_scale, score_scale = (H**-0.5, 1.0) if q_BTNH.dtype == dtype else (
-      1.0, H**-0.5)
+  query_scale, score_scale = (H**-0.5, 1.0) if q_BTNH.dtype == dtype else (1.0, H**-0.5)
   q_BTKGH = (q_BTNH * query_scale).reshape(B, T, K, N // K, H)
   q_BKrH = q_BTKGH.transpose(0, 2, 3, 1, 4).reshape(B, K, -1, H)
 

@@ -60,6 +60,14 @@ def greedy(policy, params, prompts, num_new):
     return np.asarray(run(params, tokens, length))
 
 
+def assert_same_greedy_tokens(model, policy, params, prompts, num_tokens):
+  for prompt, ours in zip(prompts, greedy(policy, params, prompts, num_tokens)):
+    theirs = model.generate(
+        torch.tensor([prompt]), max_new_tokens=num_tokens, do_sample=False, eos_token_id=None,
+        pad_token_id=0)
+    assert ours.tolist() == theirs[0, len(prompt):].tolist()
+
+
 @pytest.mark.parametrize('family', FAMILIES)
 def test_stored_logits(family, tmp_path):
   _, tokens, logits = hf_small.stored(family)
@@ -82,12 +90,7 @@ def test_live_logits_and_greedy_tokens(family, overrides, tmp_path):
   tokens, logits = make_hf.logits_of(model, seed=1)
   assert np.abs(logits_of(policy, params, tokens) - logits).max() <= 1e-4
   prompts = [tokens[0, :9].tolist(), tokens[1, :5].tolist()]
-  ours = greedy(policy, params, prompts, 24)
-  for prompt, row in zip(prompts, ours):
-    theirs = model.generate(
-        torch.tensor([prompt]), max_new_tokens=24, do_sample=False, eos_token_id=None,
-        pad_token_id=0)
-    assert row.tolist() == theirs[0, len(prompt):].tolist()
+  assert_same_greedy_tokens(model, policy, params, prompts, 24)
 
 
 @pytest.mark.parametrize('max_shard_bytes', [10**9, 6000])
@@ -172,9 +175,4 @@ def test_smollm2_as_transformers(record_property):
   record_property('largest_logit_gap', gap)
   print(f'largest gap of logits: {gap:.2e}, largest logit {np.abs(theirs).max():.1f}')
   assert gap <= 1e-3
-  ours = greedy(policy, params, prompts, 40)
-  for prompt, row in zip(prompts, ours):
-    theirs = model.generate(
-        torch.tensor([prompt]), max_new_tokens=40, do_sample=False, eos_token_id=None,
-        pad_token_id=0)
-    assert row.tolist() == theirs[0, len(prompt):].tolist()
+  assert_same_greedy_tokens(model, policy, params, prompts, 40)
