@@ -79,6 +79,11 @@ def link(labels: Sequence[str]) -> tuple[tuple[str, str], ...]:
   return tuple(zip((START, *labels), (*labels, END)))
 
 
+def noted(entries: Sequence[tuple[str, str]]) -> list[str]:
+  """Answers under their labels, as memory holds them: `*>[kf]: Oslo;`, `>[zb]: 51;`."""
+  return [f'{START * (i == 0)}>{label}: {answer};' for i, (label, answer) in enumerate(entries)]
+
+
 def taken_up(question: Question) -> str:
   """The question in its words, then what it looks up: `Name the x of Y. = x of Y`."""
   return f'{question.text} = {question.left(0)}'

@@ -3,19 +3,18 @@
 It plays the environment as the two agents would, in their formats, and its
 trajectories train them (sft.py). What it writes in a turn:
 
-    constant memory   <think>*>[kf] Oslo; [kf]>[zb] 51; [zb]>[xa] Name the capital of the country
-                      of Cusco. = capital of country of Cusco</think><search> Cusco</search>
-    full context      the same from [kf]>[zb] on
+    constant memory   <think>*>[kf]: Oslo;>[zb]: 51;>[xa] Name the capital of the country of Cusco.
+                      = capital of country of Cusco</think><search> Cusco</search>
+    full context      the same from [zb]: 51; on
 
-Answers found so far stand under the links that lead to their questions, as the table
-of contents has them, each closed by `;`: so the next label never depends on a place
-in a list. After them comes the question at hand: copied, then reduced to what is still
-to be looked up; the next turn says `[zb]>[xa] capital of Peru`. The constant-memory
-agent rewrites the whole list each turn; the full-context agent, which can read its
-earlier turns, writes what is new. The last turn ends with the link to the end,
-`[xa]>.`, and answers in the same form:
+Answers found so far stand under their labels, each closed by `;`. From each the table of
+contents leads on to the next label: so that never depends on a place in a list. After
+them comes the question at hand: copied, then reduced to what is still to be looked up;
+the next turn says `[xa] capital of Peru`. The constant-memory agent rewrites the whole
+list each turn; the full-context agent, which can read its earlier turns, writes what is
+new. The last turn ends the list with `>.`, and answers by writing it once more:
 
-    <answer> *>[kf] Oslo; [kf]>[zb] 51; [zb]>[xa] Lima</answer>
+    <answer> *>[kf]: Oslo;>[zb]: 51;>[xa]: Lima;>.</answer>
 """
 
 import dataclasses
@@ -26,7 +25,7 @@ import numpy as np
 from mem1_jax.agents.agent import Agent
 from mem1_jax.memory.segments import parse_turn
 from mem1_jax.text.tokenizer import Tokenizer
-from mem1_jax.types import Segment, Stop, Task, Trajectory, TurnRecord, link, taken_up
+from mem1_jax.types import END, START, Segment, Stop, Task, Trajectory, TurnRecord, noted, taken_up
 
 UNKNOWN = 'unknown'
 
@@ -43,7 +42,7 @@ class _Progress:
   has_memory: bool  # rewrite all answers each turn, or only the new one
   answers: list[str] = dataclasses.field(default_factory=list)
   hop: int = 0
-  num_told: int = 0  # answers an append-only agent has written down already
+  num_told: int = -1  # answers an append-only agent has written down; -1: nothing yet
 
   @property
   def is_done(self) -> bool:
@@ -64,26 +63,34 @@ class _Progress:
       self.answers.append(found)
       self.hop = 0
 
+  def _notes(self, number: int) -> str:
+    """The first answers, up to where the next question's label is to stand."""
+    if number < 0:
+      return ''
+    entries = list(zip(self.task.labels, self.answers[:number]))
+    return ''.join(noted(entries)) + ('>' if number else f'{START}>')
+
   def write(self, is_last_turn: bool) -> str:
     """The text of this turn.
 
     Raises:
       ExpertError: if the question that is next has no chain of look-ups.
     """
-    first = 0 if self.has_memory else self.num_told
-    number = len(self.answers)
-    links = ['>'.join(pair) for pair in link(self.task.labels)]
-    notes = ''.join(f'{links[i]} {self.answers[i]}; ' for i in range(first, number))
+    labels, number = self.task.labels, len(self.answers)
+    notes = self._notes(number)
+    if not self.has_memory:  # goes on where its last turn ended
+      notes = notes.removeprefix(self._notes(self.num_told))
     self.num_told = number
     if self.is_done or is_last_turn:
-      answers = self.answers + [UNKNOWN] * (len(links) - 1 - number)
-      answer = '; '.join(f'{a} {b}' for a, b in zip(links, answers))
-      return f'<think>{notes}{links[number]}</think><answer> {answer}</answer>'
+      answers = self.answers + [UNKNOWN] * (len(labels) - number)
+      answer = ''.join(noted(list(zip(labels, answers)))) + f'>{END}'
+      end = END if self.is_done else labels[number]
+      return f'<think>{notes}{end}</think><answer> {answer}</answer>'
     question = self.task.questions[number]
     if not question.chain:
       raise ExpertError(f'question {question.id!r} has no chain for an expert to follow')
     words = question.left(self.hop) if self.hop else taken_up(question)
-    return (f'<think>{notes}{links[number]} {words}</think>'
+    return (f'<think>{notes}{labels[number]} {words}</think>'
             f'<search> {question.chain[self.hop]}</search>')
 
 

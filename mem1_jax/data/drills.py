@@ -6,12 +6,11 @@ over the training split's documents and questions, without any tag, environment
 or episode. What is predicted follows `prompt`; both are plain text.
 
     echo       [kf] Oslo[zb][xa] Iron                     → the same again
-    list       *>[kf] Oslo; [kf]>[zb] 51; [zb]>.          → the same again
-    append     *>[kf] Oslo; [kf]>. +[zb] 51               → *>[kf] Oslo; [kf]>[zb] 51; [zb]>.
-    look-up    *>[kf] Oslo; [kf]>[zb] 51; [zb]>. ?[zb]    → [zb] 51
+    list       *>[kf]: Oslo;>[zb]: 51;>.                  → the same again
+    look-up    *>[kf]: Oslo;>[zb]: 51;>.         ?[zb]    → [zb]: 51
     next       *>[kf] [kf]>[zb] [zb]>. …         ?[kf]    → [kf]>[zb]
     recall     the same                          ?[kf]    → the same, and the question of [zb]
-    advance    such a list, and a document               → the list carried on by what it says
+    advance    such questions, a list, a document         → the list carried on by what it says
     read       a question and its documents      → the question reduced step by step, its answer
     documents  → the documents themselves
 """
@@ -23,12 +22,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from mem1_jax.data.rewording import reworded
-from mem1_jax.types import END, Listing, Passage, Question, Task, link, taken_up
+from mem1_jax.types import END, Listing, Passage, Question, Task, link, noted, taken_up
 
 
 @dataclasses.dataclass(frozen=True)
 class Drill:
-  """A text whose second half is predicted from the first. Lines end with a newline."""
+  """A text whose second half is predicted from the first.
+
+  What comes after a target is left open: an agent that reads it as an end would end there.
+  """
 
   name: str
   prompt: str
@@ -104,7 +106,7 @@ class DrillMaker:
     num_documents = rng.integers(1, 7)
     after = set(rng.integers(len(entries), size=num_documents).tolist())
     parts = []
-    for i, entry in enumerate(_entries(entries)):
+    for i, entry in enumerate([*noted(entries), f'>{END}']):
       parts.append(entry + '\n')
       if i in after:
         parts.append(self.text(self.pick(rng, self.documents)))
@@ -133,15 +135,8 @@ def cluttered(task: Task, rng, maker: DrillMaker) -> Task:
   return dataclasses.replace(task, listing=Listing(tuple(links), tuple(lines)))
 
 
-def _entries(entries) -> list[str]:
-  """`*>[kf] Oslo;`, …, `[zb]>.`: each under the link that leads to it, and the end."""
-  links = link([label for label, _ in entries])
-  written = [f'{a}>{b} {value};' for (a, b), (_, value) in zip(links, entries)]
-  return [*written, '>'.join(links[-1])]
-
-
 def _list(entries) -> str:
-  return ' '.join(_entries(entries))
+  return ''.join(noted(entries)) + f'>{END}'
 
 
 def _asked(labels) -> str:
@@ -150,7 +145,7 @@ def _asked(labels) -> str:
 
 def _copy(maker: DrillMaker, rng) -> Drill:
   entries = maker.entries(rng, maker.num_entries(rng))
-  return Drill('list', maker.written(rng, entries), _list(entries) + '\n')
+  return Drill('list', maker.written(rng, entries), _list(entries))
 
 
 def _echo(maker: DrillMaker, rng) -> Drill:
@@ -165,22 +160,14 @@ def _echo(maker: DrillMaker, rng) -> Drill:
     else:
       parts.append(' ' + maker.pick(rng, maker.documents).title)
   text = ''.join(parts) + '\n'
-  return Drill('echo', text, text)
-
-
-def _append(maker: DrillMaker, rng) -> Drill:
-  entries = maker.entries(rng, min(maker.num_entries(rng) + 1, len(maker.labels)))
-  *known, (label, value) = entries
-  document = maker.text(maker.pick(rng, maker.documents)) if rng.random() < 0.5 else ''
-  return Drill('append', f'{maker.written(rng, known)}{document}+{label} {value}\n',
-               _list(entries) + '\n')
+  return Drill('echo', text, text.rstrip('\n'))
 
 
 def _look_up(maker: DrillMaker, rng) -> Drill:
   entries = maker.entries(rng, maker.num_entries(rng))
   asked = shuffled(rng, entries)[:4]
   return Drill('look-up', maker.written(rng, entries) + _asked(label for label, _ in asked),
-               ''.join(f'{label} {value}\n' for label, value in asked))
+               '\n'.join(f'{label}: {value}' for label, value in asked))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,12 +176,14 @@ class _Questions:
 
   Attributes:
     questions: in their order.
+    labels: theirs.
     starts: the start of every link, `*` first.
     steps: what each link leads to: `[kf]>[zb] Name the x of Y. = x of Y`, last `[zb]>.`.
     text: links and questions, in any order.
   """
 
   questions: list[Question]
+  labels: list[str]
   starts: list[str]
   steps: list[str]
   text: str
@@ -207,48 +196,48 @@ def _questions(maker: DrillMaker, rng) -> _Questions:
   links = ['>'.join(pair) for pair in link(labels)]
   steps = [f'{a} {taken_up(question)}' for a, question in zip(links, questions)] + [links[-1]]
   text = ' '.join(shuffled(rng, links)) + '\n' + ''.join(shuffled(rng, lines))
-  return _Questions(questions, ['*', *labels], steps, text)
+  return _Questions(questions, labels, ['*', *labels], steps, text)
 
 
 def _next(maker: DrillMaker, rng) -> Drill:
   shown = _questions(maker, rng)
   asked = shuffled(rng, list(zip(shown.starts, shown.steps)))[:6]
   return Drill('next', shown.text + _asked(label for label, _ in asked),
-               ''.join(step.split(' ')[0] + '\n' for _, step in asked))
+               '\n'.join(step.split(' ')[0] for _, step in asked))
 
 
 def _recall(maker: DrillMaker, rng) -> Drill:
   shown = _questions(maker, rng)
   asked = shuffled(rng, list(zip(shown.starts, shown.steps)))[:4]
   return Drill('recall', shown.text + _asked(label for label, _ in asked),
-               ''.join(f'{step}\n' for _, step in asked))
+               '\n'.join(step for _, step in asked))
 
 
 def _advance(maker: DrillMaker, rng) -> Drill:
   """A list of answers is carried on by what one document says.
 
   After `=` the whole list is written again, after `+` only what is new. A list that has
-  come to its end is written once more without it, as an answer is.
+  come to its end is now and then written once more, as an answer is.
   """
   shown = _questions(maker, rng)
   num = len(shown.questions)
   at = num - 1 if rng.random() < 0.3 else int(rng.integers(num))
-  question, links = shown.questions[at], [step.split(' ')[0] for step in shown.steps]
+  question = shown.questions[at]
+  entries = [(label, q.found[-1]) for label, q in zip(shown.labels, shown.questions)]
+  if at == num - 1 and rng.random() < 0.3:
+    return Drill('advance', f'{shown.text}{_list(entries)}\n', _list(entries))
   hop = maker.pick(rng, [h for h, title in enumerate(question.chain) if maker.document(title)])
-  answers = [f'{a} {q.found[-1]};' for a, q in zip(links, shown.questions)]
-  known = answers[:at]
-  now = shown.steps[at] if hop == 0 else f'{links[at]} {question.left(hop)}'
+  label, known = shown.labels[at], ''.join([*noted(entries[:at]), '>'])
+  now = question.left(hop) if hop else taken_up(question)
   if hop + 1 < len(question.chain):
-    new = f'{links[at]} {question.left(hop + 1)}'
+    new = f'{label} {question.left(hop + 1)}'
   else:
-    new = f'{answers[at]} {shown.steps[at + 1]}'
-    if at + 1 == num:
-      new += '\n ' + ' '.join(answers).removesuffix(';')
+    new = f'{label}: {question.found[-1]};' + shown.steps[at + 1].removeprefix(label)
   document = maker.document(question.chain[hop])
-  text = shown.text + ' '.join([*known, now]) + f'\n{maker.text(document)}'
+  text = f'{shown.text}{known}{label} {now}\n{maker.text(document)}'
   if rng.random() < 0.3:
-    return Drill('advance', text + '+', f' {new}\n')
-  return Drill('advance', text + '=', ' ' + ' '.join([*known, new]) + '\n')
+    return Drill('advance', f'{text}+', new)
+  return Drill('advance', f'{text}=', known + new)
 
 
 def _read(maker: DrillMaker, rng) -> Drill:
@@ -259,7 +248,7 @@ def _read(maker: DrillMaker, rng) -> Drill:
   passages += others
   text = ''.join(maker.text(passages[i]) for i in rng.permutation(len(passages)))
   steps = [question.left(hop) for hop in range(len(question.chain))]
-  target = '; '.join((*steps, question.found[-1])) + '\n'
+  target = '; '.join((*steps, question.found[-1]))
   if rng.random() < 0.5:
     return Drill('read', f'{question.text}\n{text}=', f' {target}')
   return Drill('read', f'{text}{question.text}\n=', f' {target}')
@@ -268,8 +257,8 @@ def _read(maker: DrillMaker, rng) -> Drill:
 def _documents(maker: DrillMaker, rng) -> Drill:
   first, *rest = maker.pick(rng, maker.documents, int(rng.integers(2, 5)))
   return Drill('documents', f' {first.title}', f': {first.text}\n'
-               + ''.join(maker.text(passage) for passage in rest))
+               + ''.join(maker.text(passage) for passage in rest).rstrip('\n'))
 
 
-_KINDS = (_echo, _echo, _copy, _append, _look_up, _next, _recall, _recall, _recall,
+_KINDS = (_echo, _echo, _copy, _copy, _look_up, _next, _recall, _recall, _recall,
           _advance, _advance, _advance, _advance, _advance, _advance, _read, _read, _read, _read, _read, _read, _documents)

@@ -73,14 +73,17 @@ def split_answers(text: str) -> list[str]:
 def score_answer(text: str, task: types.Task) -> AnswerScore:
   """Scores the content of an `<answer>`, in the order of the questions.
 
-  Each part may begin with the label of its own question, or with the link that leads to it:
-  `[kf] Oslo; [kf]>[zb] 51`. They are dropped.
+  The answers may stand as memory holds them, each under the label of its own question, with
+  the end of the list: `*>[kf]: Oslo;>[zb]: 51;>.`. Those marks are dropped, no others.
   """
   questions = task.questions
   answers = split_answers(text)
-  for i, (last, label) in enumerate(types.link(task.labels)[:-1]):
-    if i < len(answers):
-      answers[i] = answers[i].removeprefix(f'{last}>').removeprefix(label).lstrip()
+  if answers[-1:] == [f'>{types.END}']:
+    answers.pop()
+  for i, label in enumerate(task.labels[:len(answers)]):
+    bare = answers[i].removeprefix('>' if i else f'{types.START}>')
+    if bare.startswith(label):
+      answers[i] = bare.removeprefix(label).removeprefix(':').lstrip()
   is_count_right = len(answers) == len(questions)
   padded = answers[:len(questions)] + [''] * (len(questions) - len(answers))
   scores = tuple(

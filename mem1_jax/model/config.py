@@ -7,7 +7,8 @@ Sources: config.json of Qwen/Qwen2.5-{0.5B,1.5B,3B,7B} and Qwen/Qwen3-{0.6B,1.7B
 import dataclasses
 
 # Fields that may differ between a checkpoint and the model that reads it.
-_NOT_ARITHMETIC = ('init_std', 'param_dtype', 'dtype', 'remat', 'scan_unroll', 'copy_heads')
+_NOT_ARITHMETIC = ('init_std', 'param_dtype', 'dtype', 'remat', 'scan_unroll', 'copy_heads',
+                   'first_label', 'num_labels')
 REMAT_POLICIES = ('none', 'full', 'dots')
 DTYPES = ('float32', 'bfloat16', 'float16', 'float64')
 
@@ -39,6 +40,7 @@ class ModelConfig:
       keeps projections and attention outputs and recomputes the rest.
     scan_unroll: layers per step of the layer loop; changes speed, not numbers.
     copy_heads: fresh parameters begin with heads that copy (model/copy_heads.py).
+    first_label, num_labels: ids of the tokens that head lines, for the copying heads.
   """
 
   vocab_size: int
@@ -60,6 +62,8 @@ class ModelConfig:
   remat: str = 'none'
   scan_unroll: int = 1
   copy_heads: bool = False
+  first_label: int = 0
+  num_labels: int = 0
 
   def __post_init__(self):
     for name in ('vocab_size', 'dim', 'num_layers', 'num_heads', 'num_kv_heads',
@@ -112,7 +116,7 @@ _ATLAS = ModelConfig(
     vocab_size=1024, dim=128, num_layers=4, num_heads=4, num_kv_heads=2, head_dim=32,
     ffn_dim=256, rope_theta=1e6, rms_eps=1e-6, init_std=0.02, tie_embeddings=True,
     qkv_bias=True, o_bias=False, qk_norm=False, param_dtype='float32', dtype='float32',
-    copy_heads=True)
+    copy_heads=True, first_label=11, num_labels=192)
 
 NAMED_CONFIGS = {
     'atlas': _ATLAS,

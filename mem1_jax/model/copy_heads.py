@@ -1,9 +1,13 @@
-"""Initial weights that can copy: previous-token heads, then induction heads.
+"""Initial weights that can copy: heads that look back, then induction heads.
 
-    layer 0   heads 0, 1 attend one and two tokens back and write what stood there
-    layer 1   one head of each kv head attends where the token before equals this
-              one, and writes the token that came next:   A B … A → B
-              all but the first also compare the tokens before those:   X A B … X A → B
+    layer 0   head 0 attends one token back, head 1 two, and both write what stood there;
+              head 2 attends to the nearest label, and writes which line this is
+    layer 1   heads attend where the token before equals this one, and write the token
+              that came next:   A B … A → B.   What else they compare:
+              head 0   the line: copies within a line never drift to another
+              head 1   nothing
+              head 2   the tokens before those:   X A B … X A → B
+              head 3   this line's label with the token before that:   in line X, A → B
 
 A transformer has to find this circuit before it can learn in context (arXiv
 2209.11895), and a small one takes tens of millions of tokens to. As in mimetic
@@ -21,6 +25,7 @@ from mem1_jax.arrays import Array, Params
 from mem1_jax.model.config import ModelConfig
 
 _POSITION_SHARPNESS = 5.0  # logits between the token meant and its neighbours
+_LABEL_SHARPNESS = 32.0  # logits between a label right here and no label
 _MATCH_SHARPNESS = 3.5  # scale of queries and keys of an induction head
 
 
@@ -30,40 +35,55 @@ def add_copy_heads(params: Params, config: ModelConfig, key: Array) -> Params:
   Consumes the key.
 
   Raises:
-    ValueError: fewer than two layers or query heads per kv head, too narrow, or no biases.
+    ValueError: another shape than these heads need.
   """
-  group = config.num_heads // config.num_kv_heads
-  if (config.num_layers < 2 or group < 2 or config.dim < 3 * config.head_dim
-      or not config.qkv_bias):
-    raise ValueError('copy_heads needs num_layers ≥ 2, num_heads ≥ 2 num_kv_heads, dim ≥ 3 head_dim '
-                     f'and qkv_bias, not {config.num_layers}, {config.num_heads}, '
-                     f'{config.num_kv_heads}, {config.dim}, {config.head_dim} and '
+  shape = (config.num_heads, config.num_kv_heads, config.dim // config.head_dim)
+  if config.num_layers < 2 or shape != (4, 2, 4) or not config.qkv_bias:
+    raise ValueError('copy_heads needs num_layers ≥ 2, 4 heads, 2 kv heads, dim = 4 head_dim and '
+                     f'qkv_bias, not {config.num_layers}, {config.num_heads}, '
+                     f'{config.num_kv_heads}, {config.dim} / {config.head_dim} and '
                      f'{config.qkv_bias}; leave it off')
   attention = jax.tree.map(lambda x: x, params['layers']['attention'])  # own dictionaries
   heads = _Heads(attention, config)
-  first_key, *match_keys = jax.random.split(key, 1 + config.num_kv_heads)
+  keys = iter(jax.random.split(key, 6))
   # What layer 0 copies from a token and where it puts it, disjoint: a query reads no copy.
-  read_DH, *write_DH = jnp.split(_orthogonal(first_key, config, 3), 3, axis=1)
-  for head, offset in ((0, 1), (1, 2)):
+  read_DH, last_DH, second_DH, line_DH = jnp.split(_orthogonal(next(keys), config, 4), 4, axis=1)
+  # What all labels have in common: found by it, it is no part of what is copied.
+  label_D, read_DH = read_DH[:, -1], read_DH.at[:, -1].set(0)
+  for head, offset, write_DH in ((0, 1, last_DH), (1, 2, second_DH)):
     heads.look_back(head, offset)
-    heads.copy(0, head, read_DH, write_DH[head])
-  for kv, match_key in enumerate(match_keys):
-    query_DH, key_DH = read_DH, write_DH[0]
-    if kv:
-      turn_HH = jnp.linalg.qr(jax.random.normal(jax.random.fold_in(match_key, 1),
-                                                (config.head_dim,) * 2))[0]
-      # A copy is that much larger than an embedding; in the query both count the same.
-      query_DH = query_DH + write_DH[0] @ turn_HH / _copy_size(config)
-      key_DH = key_DH + write_DH[1] @ turn_HH
-    heads.match(kv * group, query_DH, key_DH)
-    token_DH = _orthogonal(match_key, config, 1)
-    heads.copy(1, kv * group, token_DH, token_DH)
-  return params | {'layers': params['layers'] | {'attention': heads.attention}}
+    heads.copy(0, head, read_DH, write_DH)
+  heads.find_label(2, label_D)
+  heads.copy(0, 2, read_DH, line_DH)
+  # A copy is that much larger than an embedding; in a query both count the same.
+  size = _copy_size(config)
+  turn_HH = _rotation(next(keys), config)
+  heads.match(0, read_DH + line_DH @ turn_HH / size, last_DH + line_DH @ turn_HH)
+  heads.match(1, read_DH, last_DH + line_DH @ turn_HH)
+  turn_HH = _rotation(next(keys), config)
+  heads.match(2, read_DH + last_DH @ turn_HH / size, last_DH + second_DH @ turn_HH)
+  heads.match(3, read_DH + line_DH @ turn_HH / size, last_DH + second_DH @ turn_HH)
+  for kv in range(2):
+    token_DH = _orthogonal(next(keys), config, 1)
+    for head in (2 * kv, 2 * kv + 1):
+      heads.copy(1, head, token_DH, token_DH / math.sqrt(2))  # two of a kind
+  embedding_VD = params['embed']['embedding']
+  is_label_V = jnp.arange(config.vocab_size) - config.first_label
+  is_label_V = (is_label_V >= 0) & (is_label_V < config.num_labels)
+  common_D = config.init_std * math.sqrt(config.dim) * label_D
+  embedding_VD = embedding_VD + jnp.outer(is_label_V, common_D).astype(embedding_VD.dtype)
+  return params | {'embed': params['embed'] | {'embedding': embedding_VD},
+                   'layers': params['layers'] | {'attention': heads.attention}}
 
 
 def _orthogonal(key, config, num):
   """[D, num * H] with orthonormal columns."""
   return jnp.linalg.qr(jax.random.normal(key, (config.dim, num * config.head_dim)))[0]
+
+
+def _rotation(key, config):
+  """[H, H], random."""
+  return jnp.linalg.qr(jax.random.normal(key, (config.head_dim,) * 2))[0]
 
 
 def _copy_size(config):
@@ -102,6 +122,21 @@ class _Heads:
     self._set('k', 'kernel', (0, slice(None), 0), zeros_DH)
     self._set('q', 'bias', (0, head), query_H)
     self._set('k', 'bias', (0, 0), key_H)
+
+  def find_label(self, head: int, label_D: Array):
+    """Layer 0, kv head 1: keys of labels only, and queries that like the nearest best."""
+    half = self.config.head_dim // 2
+    theta_h = self.config.rope_theta ** -(jnp.arange(half) / half)
+    # The sum of these cosines falls with the distance, over a line and far beyond it.
+    is_used_h = (theta_h < 0.1) & (theta_h > 8e-4)
+    scale = math.sqrt(self.config.head_dim) * _LABEL_SHARPNESS / is_used_h.sum()
+    wave_H = jnp.concatenate([jnp.sqrt(scale) * is_used_h, jnp.zeros(half)])
+    # A label's normed embedding is half what it shares: √(D/2) along it.
+    key_DH = jnp.outer(label_D, wave_H) / math.sqrt(self.config.dim / 2)
+    kv = head // (self.config.num_heads // self.config.num_kv_heads)
+    self._set('q', 'kernel', (0, slice(None), head), jnp.zeros_like(key_DH))
+    self._set('k', 'kernel', (0, slice(None), kv), key_DH)
+    self._set('q', 'bias', (0, head), wave_H)
 
   def match(self, head: int, query_DH: Array, key_DH: Array):
     """Layer 1: the query is this token, the key what layer 0 wrote of the token before."""
