@@ -25,8 +25,9 @@ from mem1_jax.arrays import Array, Params
 from mem1_jax.model.config import ModelConfig
 
 _POSITION_SHARPNESS = 5.0  # logits between the token meant and its neighbours
-_LABEL_SHARPNESS = 32.0  # logits between a label right here and no label
-_MATCH_SHARPNESS = 3.5  # scale of queries and keys of an induction head
+_LABEL_SHARPNESS = 44.0  # logits between a label right here and no label
+_CONFIDENCE = 3.0  # scale of the final norm: that the copies are worth believing
+_MATCH_SHARPNESS = 2.2  # scale of queries and keys of an induction head
 
 
 def add_copy_heads(params: Params, config: ModelConfig, key: Array) -> Params:
@@ -45,40 +46,31 @@ def add_copy_heads(params: Params, config: ModelConfig, key: Array) -> Params:
                      f'{config.qkv_bias}; leave it off')
   attention = jax.tree.map(lambda x: x, params['layers']['attention'])  # own dictionaries
   heads = _Heads(attention, config)
-  keys = iter(jax.random.split(key, 6))
-  # What layer 0 copies from a token and where it puts it, disjoint: a query reads no copy.
-  read_DH, last_DH, second_DH, line_DH = jnp.split(_orthogonal(next(keys), config, 4), 4, axis=1)
+  keys = iter(jax.random.split(key, 3))
+  # A token is known by its part in one subspace; what layer 0 notes of others has three more.
+  token_DH, last_DH, second_DH, line_DH = jnp.split(
+      jnp.linalg.qr(jax.random.normal(next(keys), (config.dim, config.dim)))[0], 4, axis=1)
   # What all labels have in common: found by it, it is no part of what is copied.
-  label_D, read_DH = read_DH[:, -1], read_DH.at[:, -1].set(0)
-  for head, offset, write_DH in ((0, 1, last_DH), (1, 2, second_DH)):
+  label_D, token_DH = token_DH[:, -1], token_DH.at[:, -1].set(0)
+  for head, offset, note_DH in ((0, 1, last_DH), (1, 2, second_DH)):
     heads.look_back(head, offset)
-    heads.copy(0, head, read_DH, write_DH)
+    heads.copy(0, head, token_DH, note_DH)
   heads.find_label(2, label_D)
-  heads.copy(0, 2, read_DH, line_DH)
-  # A copy is that much larger than an embedding; in a query both count the same.
-  size = _copy_size(config)
+  heads.copy(0, 2, token_DH, line_DH)
+  heads.copy(0, 3, token_DH, jnp.zeros_like(line_DH))  # free: looks anywhere, and is silent yet
   turn_HH = _rotation(next(keys), config)
-  heads.match(0, read_DH + line_DH @ turn_HH / size, last_DH + line_DH @ turn_HH)
-  heads.match(1, read_DH, last_DH + line_DH @ turn_HH)
+  heads.match(0, token_DH + line_DH @ turn_HH, last_DH + line_DH @ turn_HH)
+  heads.match(1, token_DH, last_DH + line_DH @ turn_HH)
   turn_HH = _rotation(next(keys), config)
-  heads.match(2, read_DH + last_DH @ turn_HH / size, last_DH + second_DH @ turn_HH)
-  heads.match(3, read_DH + line_DH @ turn_HH / size, last_DH + second_DH @ turn_HH)
-  for kv in range(2):
-    token_DH = _orthogonal(next(keys), config, 1)
-    for head in (2 * kv, 2 * kv + 1):
-      heads.copy(1, head, token_DH, token_DH / math.sqrt(2))  # two of a kind
-  embedding_VD = params['embed']['embedding']
-  is_label_V = jnp.arange(config.vocab_size) - config.first_label
-  is_label_V = (is_label_V >= 0) & (is_label_V < config.num_labels)
-  common_D = config.init_std * math.sqrt(config.dim) * label_D
-  embedding_VD = embedding_VD + jnp.outer(is_label_V, common_D).astype(embedding_VD.dtype)
+  heads.match(2, token_DH + last_DH @ turn_HH, last_DH + second_DH @ turn_HH)
+  heads.match(3, token_DH + line_DH @ turn_HH, last_DH + second_DH @ turn_HH)
+  for head in range(4):
+    heads.copy(1, head, token_DH, token_DH)
+  embedding_VD = _embedding(params['embed']['embedding'], token_DH, label_D, config)
+  final_scale_D = params['final_norm']['scale'] * _CONFIDENCE
   return params | {'embed': params['embed'] | {'embedding': embedding_VD},
+                   'final_norm': {'scale': final_scale_D},
                    'layers': params['layers'] | {'attention': heads.attention}}
-
-
-def _orthogonal(key, config, num):
-  """[D, num * H] with orthonormal columns."""
-  return jnp.linalg.qr(jax.random.normal(key, (config.dim, num * config.head_dim)))[0]
 
 
 def _rotation(key, config):
@@ -86,9 +78,13 @@ def _rotation(key, config):
   return jnp.linalg.qr(jax.random.normal(key, (config.head_dim,) * 2))[0]
 
 
-def _copy_size(config):
-  """Of what layer 0 and 1 copy, relative to an embedding's part in the same subspace."""
-  return 2 * math.sqrt(config.dim / config.head_dim)
+def _embedding(embedding_VD, token_DH, label_D, config):
+  """Tokens in their subspace, as large as before; labels share as much again."""
+  kept_VD = embedding_VD @ token_DH @ token_DH.T * math.sqrt(config.dim / config.head_dim)
+  index_V = jnp.arange(config.vocab_size) - config.first_label
+  is_label_V = (index_V >= 0) & (index_V < config.num_labels)
+  common_D = config.init_std * math.sqrt(config.dim) * label_D
+  return (kept_VD + jnp.outer(is_label_V, common_D)).astype(embedding_VD.dtype)
 
 
 @dataclasses.dataclass
@@ -128,9 +124,9 @@ class _Heads:
     half = self.config.head_dim // 2
     theta_h = self.config.rope_theta ** -(jnp.arange(half) / half)
     # The sum of these cosines falls with the distance, over a line and far beyond it.
-    is_used_h = (theta_h < 0.1) & (theta_h > 8e-4)
-    scale = math.sqrt(self.config.head_dim) * _LABEL_SHARPNESS / is_used_h.sum()
-    wave_H = jnp.concatenate([jnp.sqrt(scale) * is_used_h, jnp.zeros(half)])
+    weight_h = jnp.where((theta_h > 2e-3) & (theta_h < 0.2), 1.0, 0.0) / (1 + (theta_h > 0.1))
+    scale = math.sqrt(self.config.head_dim) * _LABEL_SHARPNESS / weight_h.sum()
+    wave_H = jnp.concatenate([jnp.sqrt(scale * weight_h), jnp.zeros(half)])
     # A label's normed embedding is half what it shares: √(D/2) along it.
     key_DH = jnp.outer(label_D, wave_H) / math.sqrt(self.config.dim / 2)
     kv = head // (self.config.num_heads // self.config.num_kv_heads)
@@ -150,8 +146,9 @@ class _Heads:
     self._set('k', 'kernel', (1, slice(None), kv), key_DH * scale_H[None])
 
   def copy(self, layer: int, head: int, read_DH: Array, write_DH: Array):
-    """The head writes `write readᵀ` of what it attends to, twice as large as an embedding."""
+    """The head writes `write readᵀ` of what it attends to, as large as an embedding."""
     kv = head // (self.config.num_heads // self.config.num_kv_heads)
-    size = _copy_size(self.config) * self.config.init_std
+    # Behind layer 0 an embedding and three notes share the norm.
+    size = self.config.init_std * (4 if layer else 1)
     self._set('v', 'kernel', (layer, slice(None), kv), read_DH)
     self._set('o', 'kernel', (layer, head), size * write_DH.T)

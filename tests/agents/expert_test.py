@@ -51,12 +51,12 @@ def test_the_constant_memory_agents_text(environment):
   a, b, (m, c) = one.found[0], two.found[1], two.chain
   assert texts(played) == [
       f'<think>*>[kf] {one.text} = {one.relations[0]} of Cusco</think><search> Cusco</search>',
-      f'<think>*>[kf] {a}; [kf]>[zb] {two.text} = {two.relations[1]} of {two.relations[0]} of {m}'
+      f'<think>*>[kf]: {a};>[zb] {two.text} = {two.relations[1]} of {two.relations[0]} of {m}'
       f'</think><search> {m}</search>',
-      f'<think>*>[kf] {a}; [kf]>[zb] {two.relations[1]} of {c}</think><search> {c}</search>',
-      f'<think>*>[kf] {a}; [kf]>[zb] {b}; [zb]>.</think>'
-      f'<answer> *>[kf] {a}; [kf]>[zb] {b}</answer>']
-  assert (played.reward, played.answer, played.searches) == (2.0, f'*>[kf] {a}; [kf]>[zb] {b}', 3)
+      f'<think>*>[kf]: {a};>[zb] {two.relations[1]} of {c}</think><search> {c}</search>',
+      f'<think>*>[kf]: {a};>[zb]: {b};>.</think>'
+      f'<answer> *>[kf]: {a};>[zb]: {b};>.</answer>']
+  assert (played.reward, played.answer, played.searches) == (2.0, f'*>[kf]: {a};>[zb]: {b};>.', 3)
   assert [turn.action.kind.value for turn in played.turns] == ['search'] * 3 + ['answer']
 
 
@@ -67,10 +67,10 @@ def test_the_full_context_agents_text(environment):
   a, b, (m, c) = one.found[0], two.found[1], two.chain
   assert texts(played) == [
       f'<think>*>[kf] {one.text} = {one.relations[0]} of Cusco</think><search> Cusco</search>',
-      f'<think>*>[kf] {a}; [kf]>[zb] {two.text} = {two.relations[1]} of {two.relations[0]} of {m}'
+      f'<think>[kf]: {a};>[zb] {two.text} = {two.relations[1]} of {two.relations[0]} of {m}'
       f'</think><search> {m}</search>',
-      f'<think>[kf]>[zb] {two.relations[1]} of {c}</think><search> {c}</search>',
-      f'<think>[kf]>[zb] {b}; [zb]>.</think><answer> *>[kf] {a}; [kf]>[zb] {b}</answer>']
+      f'<think>[zb] {two.relations[1]} of {c}</think><search> {c}</search>',
+      f'<think>[zb]: {b};>.</think><answer> *>[kf]: {a};>[zb]: {b};>.</answer>']
   assert (played.reward, played.is_append_only) == (2.0, True)
 
 
@@ -92,9 +92,10 @@ def test_the_last_turn_answers_what_is_known(environment, make):
   episode.max_turns = 2
   played = expert.play(task(), AGENTS[make], episode, TOKENIZER, None)
   a = task().questions[0].found[0]
+  carried = '*>' if make is Mem1Agent else ''
   assert texts(played)[1] == (
-      f'<think>*>[kf] {a}; [kf]>[zb]</think>'
-      f'<answer> *>[kf] {a}; [kf]>[zb] unknown</answer>')
+      f'<think>{carried}[kf]: {a};>[zb]</think>'
+      f'<answer> *>[kf]: {a};>[zb]: unknown;>.</answer>')
   assert played.reward == 1.0
 
 

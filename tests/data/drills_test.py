@@ -17,7 +17,7 @@ QUESTIONS = tuple(
                    (f'Land{i}', f'Town{i}'), (f'Town{i}', f'M{i}'), ('capital', 'mayor'))
     for i in range(6))
 MAKER = drills.DrillMaker(DOCUMENTS, QUESTIONS, ('[a]', '[b]', '[c]', '[d]'), 0, 3, 0.0, 0.0)
-ENTRY = re.compile(r'>(\[\w+\]) ([^;\[]+);')
+ENTRY = re.compile(r'>(\[\w+\]): ([^;\[]+);')
 
 
 def made(name, maker=MAKER, count=500):
@@ -33,10 +33,10 @@ def test_a_drill_is_a_function_of_seed_and_index():
   assert [MAKER.drill(i) for i in range(9)] != [other.drill(i) for i in range(9)]
 
 
-def test_every_drill_ends_in_a_line_and_has_no_tag():
+def test_what_follows_a_target_is_left_open_and_no_drill_has_a_tag():
   for index in range(300):
     drill = MAKER.drill(index)
-    assert drill.target.endswith('\n') and drill.prompt
+    assert drill.target == drill.target.rstrip() and drill.target and drill.prompt
     assert '<' not in drill.prompt + drill.target
 
 
@@ -45,7 +45,7 @@ def test_echoes():
   sentences = {p.text.split('. ')[0].rstrip('.') + '.' for p in DOCUMENTS}
   num_sentences = 0
   for drill in made('echo'):
-    assert drill.target == drill.prompt
+    assert drill.target + '\n' == drill.prompt
     parts = re.findall(r'\[\w+\]| Its [^.]+\.| [^\[ \n]+', drill.prompt)
     assert ''.join(parts) + '\n' == drill.prompt
     assert {part.strip() for part in parts} <= titles | labels | sentences
@@ -55,20 +55,12 @@ def test_echoes():
 
 def test_lists():
   for drill in made('list'):
-    assert drill.target == drill.prompt
+    assert drill.target + '\n' == drill.prompt
     entries = ENTRY.findall(drill.target)
-    way = re.findall(r'(\*|\[\w+\])>(\[\w+\]|\.)', drill.target)
-    assert way == list(types.link([label for label, _ in entries]))
-    assert 1 <= len(entries) <= 3
+    assert drill.target == ''.join(types.noted(entries)) + '>.'
+    assert drill.target.startswith('*>') and drill.target.count('*') == 1
     assert len({label for label, _ in entries}) == len(entries)
   assert {len(ENTRY.findall(d.prompt)) for d in made('list')} == {1, 2, 3}
-
-
-def test_appends():
-  for drill in made('append'):
-    known, new = drill.prompt.rsplit('+', 1)
-    entries = known.splitlines()[0].removesuffix('.')
-    assert drill.target == f'{entries}{new.strip()}; {new[:3]}>.\n'
 
 
 def test_look_ups():
@@ -77,7 +69,7 @@ def test_look_ups():
     asked = drill.prompt.splitlines()[-1]
     lines = drill.target.splitlines()
     assert asked == ' '.join(f'?{line[:3]}' for line in lines)
-    assert all(entries[line[:3]] == line[4:] for line in lines)
+    assert all(entries[line[:3]] == line[3:].removeprefix(': ') for line in lines)
 
 
 def test_next():
@@ -125,36 +117,36 @@ def test_recall():
 
 
 def test_advance_carries_a_list_on_by_one_step():
-  whole, tails, ends = 0, 0, 0
+  whole, tails, ends, once_more = 0, 0, 0, 0
   for drill in made('advance'):
-    *_, before, document, cue = drill.prompt.splitlines()
     links = drill.prompt.splitlines()[0].split()
-    entries, pair, now = re.fullmatch(r'(.*?)([^ ;]+>\[\w\]) ([^;]*)', before).groups()
+    if drill.prompt.endswith('>.\n'):
+      assert drill.target == drill.prompt.splitlines()[-1]
+      assert len(ENTRY.findall(drill.target)) == len(links) - 1
+      once_more += 1
+      continue
+    *_, before, document, cue = drill.prompt.splitlines()
+    known, label, now = re.fullmatch(r'(.*>)(\[\w\]) ([^;]*)', before).groups()
     now = now.split(' = ')[-1]  # mayor of capital of Land0, or mayor of Town0
     title, fact = re.fullmatch(r' (\w+): (.*)', document).groups()
     assert now.endswith(f'of {title}')
-    target, *once_more = drill.target.strip().splitlines()
-    if once_more:
-      assert target.endswith('>.')
-      answer, = once_more
-      assert len(answer.split(';')) == len(drill.prompt.splitlines()) - 4
-      if cue == '=':
-        assert target.rpartition('; ')[0] == answer.strip()
+    target = drill.target
     if cue == '=':
-      assert target.startswith(entries)
-      target, whole = target.removeprefix(entries), whole + 1
+      assert target.startswith(known + label)
+      target, whole = target.removeprefix(known), whole + 1
     else:
       tails += 1
     if now.startswith('mayor of capital'):
-      assert re.fullmatch(re.escape(pair) + r' mayor of Town\d', target)
+      assert re.fullmatch(re.escape(label) + r' mayor of Town\d', target)
     else:
       found, following, rest = re.fullmatch(
-          re.escape(pair) + r' (\w+); (\[\w\]>(?:\[\w\]|\.))(.*)', target).groups()
+          re.escape(label) + r': (\w+);>(\[\w\]|\.)(.*)', target).groups()
       assert f'mayor is {found}.' in fact
-      assert following in links and following.startswith(pair.split('>')[1])
-      assert (rest == '') == following.endswith('.') == bool(once_more)
-      ends += bool(once_more)
-  assert whole > tails > 0 and ends > 0
+      assert f'{label}>{following}' in links
+      is_end = following == '.'
+      assert bool(rest) != is_end
+      ends += is_end
+  assert whole > tails > 0 and ends > 0 and once_more > 0
 
 
 def test_read():
@@ -181,13 +173,13 @@ def test_scattered_lists_keep_their_entries():
   found = made('list', maker)
   for drill in found:
     assert ENTRY.findall(drill.prompt) == ENTRY.findall(drill.target)
-    assert drill.prompt.endswith(']>.\n')
+    assert drill.prompt.endswith('\n>.\n') or '\n>.\n ' in drill.prompt
   assert all(': Its ' in drill.prompt for drill in found)
 
 
 def test_as_many_entries_as_labels():
   maker = drills.DrillMaker(DOCUMENTS, QUESTIONS, ('[a]', '[b]', '[c]'), 0, 3, 0.0, 0.0)
-  most = max(len(ENTRY.findall(d.target)) for d in made('append', maker))
+  most = max(len(ENTRY.findall(d.target)) for d in made('list', maker))
   assert most == 3
 
 
@@ -202,4 +194,4 @@ def test_the_atlas():
                             0, 24, 0.3, 0.5)
   names = {maker.drill(i).name for i in range(200)}
   assert names == {
-      'echo', 'list', 'append', 'look-up', 'next', 'recall', 'advance', 'read', 'documents'}
+      'echo', 'list', 'look-up', 'next', 'recall', 'advance', 'read', 'documents'}

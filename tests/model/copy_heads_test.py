@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mem1_jax.data import sources
+from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.model import build_policy, named_config
 from mem1_jax.ops.logprobs import token_logprobs
+from mem1_jax.text.tokenizer import SentencePieceTokenizer
 
 HALF = 60
 
@@ -41,27 +44,59 @@ def test_parameters_keep_their_shapes_and_dtypes():
   assert shapes[0] == shapes[1]
 
 
-@pytest.mark.parametrize('changes', [{'num_layers': 1}, {'num_kv_heads': 4}, {'qkv_bias': False}])
+def test_the_labels_of_the_atlas_are_those_of_its_tokenizer():
+  config, tokenizer = named_config('atlas'), SentencePieceTokenizer(sources.tokenizer_path())
+  assert [tokenizer.encode(label) for label in LABELS] == [
+      [config.first_label + i] for i in range(config.num_labels)]
+
+
+@pytest.mark.parametrize('changes', [
+    {'num_layers': 1}, {'num_kv_heads': 4}, {'qkv_bias': False}, {'dim': 256}])
 def test_a_model_without_room_for_the_heads_is_refused(changes):
   config = dataclasses.replace(named_config('atlas'), **changes)
   with pytest.raises(ValueError, match='copy_heads needs'):
     build_policy(config).init(jax.random.key(0))
 
 
-def test_what_stood_before_decides_between_two_continuations():
-  """X A B … Y A C … then X A → B and Y A → C, for ids in all roles."""
-  config, num = named_config('atlas'), 64
+def _preference(make_tokens, num=64):
+  """Share of draws in which what is repeated decides between two continuations."""
+  config = named_config('atlas')
   policy = build_policy(config, 'reference')
   params, rng = policy.init(jax.random.key(0)), np.random.RandomState(1)
-  ids = np.stack([rng.choice(config.vocab_size, 25, replace=False) for _ in range(num)])
-  x, y, a, b, c = ids[:, :5].T
+  first, end = config.first_label, config.first_label + config.num_labels
+  words = np.stack([end + rng.choice(config.vocab_size - end, 25, replace=False)
+                    for _ in range(num)])
+  labels = np.stack([first + rng.choice(config.num_labels, 2, replace=False) for _ in range(num)])
 
-  def logprob(before, last):
-    tokens = np.column_stack([x, a, b, ids[:, 5:15], y, a, c, ids[:, 15:], before, a, last])
-    tokens, S = jnp.asarray(tokens, jnp.int32), tokens.shape[1]
+  def logprob(which, last):
+    tokens = jnp.asarray(make_tokens(words, labels, which, last), jnp.int32)
+    S = tokens.shape[1]
     position = jnp.tile(jnp.arange(S)[None], (num, 1))
     hidden = policy.apply(params, tokens, position, jnp.full_like(position, S))
     return token_logprobs(hidden, policy.head(params), tokens, 1.0, config.vocab_size)[0][:, -1]
 
-  gain = logprob(x, b) - logprob(x, c) - (logprob(y, b) - logprob(y, c))
-  assert float((gain > 0).mean()) > 0.75
+  gain = logprob(0, 0) - logprob(0, 1) - (logprob(1, 0) - logprob(1, 1))
+  return float((gain > 0).mean())
+
+
+def test_what_stood_before_decides_between_two_continuations():
+  """X A B … Y A C … then X A → B and Y A → C."""
+  def tokens(words, labels, which, last):
+    del labels
+    before, (a, follow) = words[:, :2], (words[:, 2], words[:, 3:5])
+    return np.column_stack([before[:, 0], a, follow[:, 0], words[:, 5:15], before[:, 1], a,
+                            follow[:, 1], words[:, 15:], before[:, which], a, follow[:, last]])
+
+  assert _preference(tokens) > 0.75
+
+
+def test_the_line_decides_between_two_continuations():
+  """[l] … X A B … [m] … X A C … then [l] … X A → B and [m] … X A → C."""
+  def tokens(words, labels, which, last):
+    x, a, follow = words[:, 0], words[:, 1], words[:, 2:4]
+    lines = [[labels[:, i], words[:, 5 + 3 * i:8 + 3 * i], x, a, follow[:, i],
+              words[:, 12 + 3 * i:15 + 3 * i]] for i in range(2)]
+    return np.column_stack([*lines[0], *lines[1], labels[:, which], words[:, 20:], x, a,
+                            follow[:, last]])
+
+  assert _preference(tokens) > 0.9
