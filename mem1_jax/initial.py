@@ -92,7 +92,7 @@ def sizes(init: str, **overrides) -> ModelConfig:
   if 'model' not in meta:
     raise ValueError(f'{path / hf_config.CONFIG} does not tell the sizes of its model; name it by '
                      'model.name')
-  return ModelConfig(**(meta['model'] | {'copy_heads': False} | overrides))
+  return ModelConfig(**(meta['model'] | {'copy_heads': None} | overrides))
 
 
 def params(init: str, config: ModelConfig, shardings: Params | None = None) -> Params:

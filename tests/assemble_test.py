@@ -53,7 +53,7 @@ def test_sizes_may_come_from_the_checkpoint():
   config = tiny_config()
   config.init, config.model.name, config.model.dtype = 'atlas/mem1', 'checkpoint', 'bfloat16'
   policy = assemble.make_policy(config, assemble.make_tokenizer(config))
-  assert policy.config == named_config('atlas', copy_heads=False, dtype='bfloat16')
+  assert policy.config == named_config('atlas', copy_heads=None, dtype='bfloat16')
   assert assemble.initial_params(config, policy)['embed']['embedding'].shape == (1024, 128)
 
 

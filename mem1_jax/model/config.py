@@ -7,8 +7,7 @@ Sources: config.json of Qwen/Qwen2.5-{0.5B,1.5B,3B,7B} and Qwen/Qwen3-{0.6B,1.7B
 import dataclasses
 
 # Fields that may differ between a checkpoint and the model that reads it.
-_NOT_ARITHMETIC = ('init_std', 'param_dtype', 'dtype', 'remat', 'scan_unroll', 'copy_heads',
-                   'first_label', 'num_labels')
+_NOT_ARITHMETIC = ('init_std', 'param_dtype', 'dtype', 'remat', 'scan_unroll', 'copy_heads')
 REMAT_POLICIES = ('none', 'full', 'dots')
 DTYPES = ('float32', 'bfloat16', 'float16', 'float64')
 
@@ -39,8 +38,8 @@ class ModelConfig:
     remat: what the backward pass recomputes in a layer: 'none'; 'full'; 'dots'
       keeps projections and attention outputs and recomputes the rest.
     scan_unroll: layers per step of the layer loop; changes speed, not numbers.
-    copy_heads: fresh parameters begin with heads that copy (model/copy_heads.py).
-    first_label, num_labels: ids of the tokens that head lines, for the copying heads.
+    copy_heads: ids [first, end) of the labels that head lines, where fresh parameters begin
+      with heads that copy by line (model/copy_heads.py); None for plain random ones.
   """
 
   vocab_size: int
@@ -61,9 +60,7 @@ class ModelConfig:
   dtype: str
   remat: str = 'none'
   scan_unroll: int = 1
-  copy_heads: bool = False
-  first_label: int = 0
-  num_labels: int = 0
+  copy_heads: tuple[int, int] | None = None
 
   def __post_init__(self):
     for name in ('vocab_size', 'dim', 'num_layers', 'num_heads', 'num_kv_heads',
@@ -116,13 +113,13 @@ _ATLAS = ModelConfig(
     vocab_size=1024, dim=128, num_layers=4, num_heads=4, num_kv_heads=2, head_dim=32,
     ffn_dim=256, rope_theta=1e6, rms_eps=1e-6, init_std=0.02, tie_embeddings=True,
     qkv_bias=True, o_bias=False, qk_norm=False, param_dtype='float32', dtype='float32',
-    copy_heads=True, first_label=11, num_labels=192)
+    copy_heads=(11, 203))
 
 NAMED_CONFIGS = {
     'atlas': _ATLAS,
     # Learns nothing worth having; compiles in seconds, for tests.
     'tiny': dataclasses.replace(_ATLAS, dim=32, num_layers=2, num_heads=2, num_kv_heads=1,
-                                head_dim=16, ffn_dim=48, copy_heads=False),
+                                head_dim=16, ffn_dim=48, copy_heads=None),
     'qwen2.5-0.5b': _qwen(896, 24, 14, 2, 64, 4864, version=2),
     'qwen2.5-1.5b': _qwen(1536, 28, 12, 2, 128, 8960, version=2),
     'qwen2.5-3b': _qwen(2048, 36, 16, 2, 128, 11008, version=2),

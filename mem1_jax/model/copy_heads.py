@@ -38,11 +38,11 @@ def add_copy_heads(params: Params, config: ModelConfig, key: Array) -> Params:
   Raises:
     ValueError: another shape than these heads need.
   """
-  shape = (config.num_heads, config.num_kv_heads, config.dim // config.head_dim)
-  if config.num_layers < 2 or shape != (4, 2, 4) or not config.qkv_bias:
+  shape = (config.num_heads, config.num_kv_heads, config.dim)
+  if config.num_layers < 2 or shape != (4, 2, 4 * config.head_dim) or not config.qkv_bias:
     raise ValueError('copy_heads needs num_layers ≥ 2, 4 heads, 2 kv heads, dim = 4 head_dim and '
                      f'qkv_bias, not {config.num_layers}, {config.num_heads}, '
-                     f'{config.num_kv_heads}, {config.dim} / {config.head_dim} and '
+                     f'{config.num_kv_heads}, {config.dim} (of heads {config.head_dim}) and '
                      f'{config.qkv_bias}; leave it off')
   attention = jax.tree.map(lambda x: x, params['layers']['attention'])  # own dictionaries
   heads = _Heads(attention, config)
@@ -81,8 +81,9 @@ def _rotation(key, config):
 def _embedding(embedding_VD, token_DH, label_D, config):
   """Tokens in their subspace, as large as before; labels share as much again."""
   kept_VD = embedding_VD @ token_DH @ token_DH.T * math.sqrt(config.dim / config.head_dim)
-  index_V = jnp.arange(config.vocab_size) - config.first_label
-  is_label_V = (index_V >= 0) & (index_V < config.num_labels)
+  first, end = config.copy_heads
+  index_V = jnp.arange(config.vocab_size)
+  is_label_V = (index_V >= first) & (index_V < end)
   common_D = config.init_std * math.sqrt(config.dim) * label_D
   return (kept_VD + jnp.outer(is_label_V, common_D)).astype(embedding_VD.dtype)
 

@@ -200,7 +200,7 @@ def build_critic(config: ModelConfig, implementation: str = 'auto') -> Critic:
 
 def _fresh(model, key):
   params = nn.unbox(_init(model, key))
-  if not model.config.copy_heads:
+  if model.config.copy_heads is None:
     return params
   return add_copy_heads(params, model.config, jax.random.fold_in(key, 1))
 

@@ -34,20 +34,19 @@ def _second_half_gain(config):
 def test_a_fresh_model_finds_repetitions_likelier_only_with_copy_heads():
   atlas = named_config('atlas')
   assert _second_half_gain(atlas) > 0.5
-  assert abs(_second_half_gain(dataclasses.replace(atlas, copy_heads=False))) < 0.1
+  assert abs(_second_half_gain(dataclasses.replace(atlas, copy_heads=None))) < 0.1
 
 
 def test_parameters_keep_their_shapes_and_dtypes():
   atlas = named_config('atlas')
   shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), build_policy(config).init(jax.random.key(0)))
-            for config in (atlas, dataclasses.replace(atlas, copy_heads=False))]
+            for config in (atlas, dataclasses.replace(atlas, copy_heads=None))]
   assert shapes[0] == shapes[1]
 
 
 def test_the_labels_of_the_atlas_are_those_of_its_tokenizer():
   config, tokenizer = named_config('atlas'), SentencePieceTokenizer(sources.tokenizer_path())
-  assert [tokenizer.encode(label) for label in LABELS] == [
-      [config.first_label + i] for i in range(config.num_labels)]
+  assert [tokenizer.encode(label) for label in LABELS] == [[i] for i in range(*config.copy_heads)]
 
 
 @pytest.mark.parametrize('changes', [
@@ -63,10 +62,10 @@ def _preference(make_tokens, num=64):
   config = named_config('atlas')
   policy = build_policy(config, 'reference')
   params, rng = policy.init(jax.random.key(0)), np.random.RandomState(1)
-  first, end = config.first_label, config.first_label + config.num_labels
+  first, end = config.copy_heads
   words = np.stack([end + rng.choice(config.vocab_size - end, 25, replace=False)
                     for _ in range(num)])
-  labels = np.stack([first + rng.choice(config.num_labels, 2, replace=False) for _ in range(num)])
+  labels = np.stack([rng.choice(np.arange(first, end), 2, replace=False) for _ in range(num)])
 
   def logprob(which, last):
     tokens = jnp.asarray(make_tokens(words, labels, which, last), jnp.int32)

@@ -12,7 +12,7 @@ QWEN3 = {'qkv_bias': False, 'qk_norm': True, 'tie_embeddings': True}
 
 def small_config(**overrides):
   fields = dict(vocab_size=61, dim=24, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8,
-                ffn_dim=40, init_std=0.3, copy_heads=False, rope_theta=5_000.0)
+                ffn_dim=40, init_std=0.3, copy_heads=None, rope_theta=5_000.0)
   return named_config('atlas', **(fields | QWEN3 | overrides))
 
 

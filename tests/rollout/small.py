@@ -62,7 +62,7 @@ def model(dtype):
   """Policy and parameters; call it under `exact_arithmetic`."""
   policy = build_policy(named_config(
       'atlas', dim=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, ffn_dim=64,
-      init_std=0.2, tie_embeddings=False, copy_heads=False, dtype=dtype, param_dtype=dtype), 'auto')
+      init_std=0.2, tie_embeddings=False, copy_heads=None, dtype=dtype, param_dtype=dtype), 'auto')
   return policy, policy.init(jax.random.key(1))
 
 
