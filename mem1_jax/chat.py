@@ -6,10 +6,10 @@ from rich.console import Console
 
 from mem1_jax import assemble
 from mem1_jax.data.atlas.labels import LABELS
-from mem1_jax.evaluate import record
+from mem1_jax.env.rewards import score_answer
+from mem1_jax.evaluate import greedy, record
 from mem1_jax.report import console as console_report
 from mem1_jax.rollout.collect import Collector, Job
-from mem1_jax.rollout.sampling import sampling
 from mem1_jax.types import Question, Task
 
 _HELP = """\
@@ -44,7 +44,6 @@ def run(config: Any):
   engine = assemble.make_engine(config, policy, tokenizer, agent.is_append_only)
   collector = Collector(engine, agent, assemble.make_environment(config).start,
                         tokenizer.token_bytes, config.seed, has_gaps=False)
-  options = sampling(is_greedy=True, max_tokens=config.eval.max_tokens)
   out.print(_HELP, highlight=False, markup=False)
   number = 0
   while True:
@@ -54,14 +53,15 @@ def run(config: Any):
       task = None
     if task is None:
       return
+    options = greedy(config, len(task.questions))
     (trajectory,), _ = collector.run(params, [Job(task, number)], options)
     shown = record(trajectory, tokenizer)
     shown['score'] = {name: shown['score'][name] for name in
                       ('turns', 'searches', 'peak_tokens_with_question', 'seconds')}
     console_report.show(shown, to=out)
-    answers = (trajectory.answer or '').split(';')
-    for question, answer in zip(task.questions, answers if trajectory.answer else ()):
-      out.print(f'{question.text} → {answer.strip()}', markup=False, highlight=False)
-    if trajectory.answer is None:
+    if trajectory.answer is not None:
+      for question, given in zip(task.questions, score_answer(trajectory.answer, task).per_question):
+        out.print(f'{question.text} → {given.answer}', markup=False, highlight=False)
+    else:
       out.print('No answer: the turns ran out.')
     number += 1

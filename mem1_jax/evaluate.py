@@ -22,7 +22,7 @@ from mem1_jax.data.sources import is_held_out_wording
 from mem1_jax.env.rewards import score_answer
 from mem1_jax.rollout.collect import Collector, Job, RolloutStats
 from mem1_jax.rollout.decode import Engine
-from mem1_jax.rollout.sampling import sampling
+from mem1_jax.rollout.sampling import Sampling, sampling
 from mem1_jax.text.tokenizer import Tokenizer
 from mem1_jax.types import Trajectory
 
@@ -86,6 +86,12 @@ def by_wording(trajectories: Sequence[Trajectory]) -> dict[str, float]:
   return {name: float(np.mean(values)) for name, values in matches.items() if values}
 
 
+def greedy(config: Any, objectives: int) -> Sampling:
+  """Greedy turns, longer where there are more answers to write."""
+  max_tokens = config.eval.max_tokens + objectives * config.eval.max_tokens_per_objective
+  return sampling(config.rollout.temperature, is_greedy=True, max_tokens=max_tokens)
+
+
 class Evaluator:
   """Greedy evaluation of one agent on one engine, the same tasks every time."""
 
@@ -101,8 +107,7 @@ class Evaluator:
     """Episodes of tasks 0…num_tasks-1 of `objectives` questions each."""
     composer = assemble.make_composer(self._config, split, objectives)
     jobs = [Job(composer.task(i), i) for i in range(num_tasks)]
-    options = sampling(self._config.rollout.temperature, is_greedy=True,
-                       max_tokens=self._config.eval.max_tokens)
+    options = greedy(self._config, objectives)
     return self._collector.run(params, jobs, options, on_done=on_done)
 
 

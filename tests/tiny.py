@@ -17,6 +17,7 @@ def tiny_config():
   p.entropy_coef = 0.01  # a random model earns no reward; this moves it all the same
   p.iterations, p.tasks, p.num_rows, p.micro_rows, p.minibatches = 4, 4, 4, 1, 2
   c.eval.every, c.eval.every_tasks, c.eval.tasks, c.eval.max_tokens = 2, 4, 4, 12
+  c.eval.max_tokens_per_objective = 0
   c.eval.objectives = (1, 2)
   c.checkpoint.every = 2
   c.log.tensorboard = False
