@@ -1,5 +1,6 @@
 """From a config to parts: the one place that knows which knob makes what."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from mem1_jax.arrays import Params
 from mem1_jax.data import pipeline, sources
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.compose import Composer
+from mem1_jax.data.fiction import World, Worlds
 from mem1_jax.data.rewording import some_reworded
 from mem1_jax.env.qa import PAPER_TURNS, QAConfig, QAEnvironment
 from mem1_jax.memory.positions import Gaps
@@ -20,7 +22,7 @@ from mem1_jax.retrieval.bm25 import BM25Retriever
 from mem1_jax.rollout.decode import Engine, EngineConfig
 from mem1_jax.text.prompts import check_tokenizer
 from mem1_jax.text.tokenizer import HuggingFaceTokenizer, SentencePieceTokenizer, Tokenizer
-from mem1_jax.types import Question
+from mem1_jax.types import Passage, Question
 
 AGENTS = {'mem1': Mem1Agent, 'full_context': FullContextAgent}
 
@@ -44,11 +46,11 @@ def make_agent(config: Any, tokenizer: Tokenizer):
                               gaps)
 
 
-def make_environment(config: Any) -> QAEnvironment:
-  """Question answering over the embedded atlas."""
+def make_environment(config: Any, documents: Sequence[Passage] | None = None) -> QAEnvironment:
+  """Question answering over these documents, or the embedded atlas's."""
   _check_source(config)
   e = config.env
-  retriever = BM25Retriever(sources.atlas_documents(), k1=e.bm25_k1, b=e.bm25_b,
+  retriever = BM25Retriever(documents or sources.atlas_documents(), k1=e.bm25_k1, b=e.bm25_b,
                             title_weight=e.title_weight)
   return QAEnvironment(retriever, QAConfig(
       top_k=e.top_k, max_passage_chars=e.max_passage_chars,
@@ -69,13 +71,21 @@ def make_composer(config: Any, split: str, objectives: int | tuple[int, ...]) ->
   return _compose(config, sources.load_atlas(split), split, objectives)
 
 
-def make_training_composer(config: Any) -> Composer:
-  """Tasks to train on: `data.split`, a share of its questions in random words."""
+def make_training_composer(config: Any, world: World | None = None) -> Composer:
+  """Tasks to train on, in that world or `data.split`: a share of the questions in random words."""
   _check_source(config)
-  names = [passage.title for passage in sources.atlas_documents(config.data.split)]
-  questions = some_reworded(sources.load_atlas(config.data.split), config.data.reworded, names,
-                            config.seed)
+  split = config.data.split
+  world = world or World(tuple(sources.atlas_documents(split)), tuple(sources.load_atlas(split)))
+  names = [passage.title for passage in world.documents]
+  questions = some_reworded(world.questions, config.data.reworded, names, config.seed)
   return _compose(config, questions, config.data.split, config.data.objectives)
+
+
+def make_worlds(config: Any) -> Worlds:
+  """The atlas and invented copies of it, to learn reading from."""
+  _check_source(config)
+  return Worlds(sources.atlas_entities(), config.data.split, config.seed, config.sft.invented,
+                config.sft.world_size)
 
 
 def _compose(config: Any, questions: list[Question], split: str,

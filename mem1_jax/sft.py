@@ -20,9 +20,9 @@ import optax
 
 from mem1_jax import assemble, checkpoint, optim, progress
 from mem1_jax.agents.expert import ExpertError, play
-from mem1_jax.data import sources
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.drills import DrillMaker, cluttered
+from mem1_jax.data.fiction import World
 from mem1_jax.memory import layout
 from mem1_jax.memory.positions import Gaps, stretch_prompt
 from mem1_jax.metrics import MetricsWriter, describe_run
@@ -32,34 +32,34 @@ from mem1_jax.text.tokenizer import Tokenizer
 
 def text_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.ndarray]]:
   """Endless laid out drills, the same for the same seed."""
-  maker = make_drills(config)
   gaps = Gaps(config.gaps.prompt, 0, config.gaps.probability)
-  index = 0
-  while True:
-    drill = maker.drill(index)
-    rng = np.random.default_rng([config.seed, index, 1])
-    lines = [tokenizer.encode(line) for line in drill.prompt.splitlines(keepends=True)]
-    yield layout.lay_out_text(stretch_prompt(lines, gaps, rng), tokenizer.encode(drill.target))
-    index += 1
+  for indices, world in assemble.make_worlds(config).blocks():
+    maker = make_drills(config, world)
+    for index in indices:
+      drill = maker.drill(index)
+      rng = np.random.default_rng([config.seed, index, 1])
+      lines = [tokenizer.encode(line) for line in drill.prompt.splitlines(keepends=True)]
+      yield layout.lay_out_text(stretch_prompt(lines, gaps, rng), tokenizer.encode(drill.target))
 
 
-def make_drills(config: Any) -> DrillMaker:
-  """Drills over the training split."""
-  return DrillMaker(sources.atlas_documents('train'), sources.load_atlas('train'), LABELS,
-                    config.seed, config.sft.max_entries, config.sft.scatter, config.data.reworded)
+def make_drills(config: Any, world: World) -> DrillMaker:
+  """Drills over that world."""
+  return DrillMaker(world.documents, world.questions, LABELS, config.seed, config.sft.max_entries,
+                    config.sft.scatter, config.data.reworded)
 
 
 def expert_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.ndarray]]:
   """Endless laid out episodes of the scripted expert, some drills among them."""
-  maker, drills = make_drills(config), text_examples(config, tokenizer)
-  agent, environment = assemble.make_agent(config, tokenizer), assemble.make_environment(config)
-  composer = assemble.make_training_composer(config)
-  for batch in assemble.make_feed(config, composer, 16, 0):
-    for index, task in zip(batch.indices.tolist(), batch.tasks):
+  drills, agent = text_examples(config, tokenizer), assemble.make_agent(config, tokenizer)
+  for indices, world in assemble.make_worlds(config).blocks():
+    maker = make_drills(config, world)
+    environment = assemble.make_environment(config, world.documents)
+    composer = assemble.make_training_composer(config, world)
+    for index in indices:
       rng = np.random.default_rng([config.seed, index])
       while rng.random() < config.sft.drill_share:
         yield next(drills)
-      task = cluttered(task, rng, maker)
+      task = cluttered(composer.task(index), rng, maker)
       episode = environment.start(task)
       if rng.random() < config.sft.short_budget:
         episode.max_turns = int(rng.integers(1, task.hops + 1))

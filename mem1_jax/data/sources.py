@@ -27,6 +27,15 @@ def _entities() -> tuple[dict, ...]:
   return tuple(json.loads(line) for line in text.splitlines())
 
 
+def atlas_entities() -> tuple[dict, ...]:
+  """What the atlas knows, of all splits: `kind`, `name`, `split`, `aliases` and `facts` each.
+
+  Raises:
+    FileNotFoundError: if the data files were not installed.
+  """
+  return _entities()
+
+
 def _check_split(split: str) -> None:
   if split not in SPLITS:
     raise ValueError(f'split is {split!r}, must be one of {", ".join(SPLITS)}')

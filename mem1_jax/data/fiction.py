@@ -1,0 +1,116 @@
+"""Invented worlds: the atlas's structure under made-up names, with other numbers.
+
+A small model that reads the same documents thousands of times learns their facts and
+spellings by heart and stops reading; in a world that it has never seen before it has
+to read. Every name becomes another one, the same wherever it stands; every number is
+drawn anew.
+"""
+
+import collections
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from mem1_jax.data.atlas import documents
+from mem1_jax.data.atlas import questions as atlas_questions
+from mem1_jax.types import Passage, Question
+
+_COMMON = 20  # a word of that many names says what kind of thing it is: Airport, Saint, New
+_LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+  """Documents, and questions that they answer."""
+
+  documents: tuple[Passage, ...]
+  questions: tuple[Question, ...]
+
+
+def make_world(entities: Sequence[dict], split: str) -> World:
+  """The world of these entities, all of that split."""
+  return World(tuple(map(documents.render, entities)),
+               tuple(atlas_questions.make_questions(entities, split)))
+
+
+def invented(entities: Sequence[dict], seed: int) -> list[dict]:
+  """The entities under other names, with other facts: a pure function of its arguments."""
+  namer = _Namer([entity['name'] for entity in entities], np.random.default_rng(seed))
+  return [entity | {
+      'name': namer.name(entity['name']), 'aliases': [],
+      'facts': {relation: [namer.value(relation, values[0])]
+                for relation, values in entity['facts'].items()}} for entity in entities]
+
+
+class _Namer:
+  """Other names and numbers, each name the same wherever it stands."""
+
+  def __init__(self, names: Sequence[str], rng: np.random.Generator):
+    self._rng, self._names, self._taken = rng, {}, set()
+    counts = collections.Counter(word for name in names for word in name.split())
+    self._common = {word for word, count in counts.items() if count >= _COMMON}
+    self._words = sorted(word for word in counts if word.isalpha() and len(word) > 3)
+
+  def name(self, name: str) -> str:
+    """Another name of as many words; common words such as Airport stay."""
+    while name not in self._names:
+      words = [word if word in self._common else self._word(word) for word in name.split()]
+      found = ' '.join(words)
+      if found not in self._taken:
+        self._taken.add(found)
+        self._names[name] = found
+    return self._names[name]
+
+  def value(self, relation: str, value: str) -> str:
+    """Another value of the same form."""
+    if any(character.isdigit() for character in value):
+      first, *rest = re.split(r'(\d)', value, maxsplit=1)
+      digit, tail = rest
+      lowest = 0 if digit == '0' else 1
+      return first + str(self._rng.integers(lowest, 10)) + re.sub(
+          r'\d', lambda _: str(self._rng.integers(10)), tail)
+    if relation in ('code', 'symbol'):
+      letters = ''.join(_LETTERS[i] for i in self._rng.integers(len(_LETTERS), size=len(value)))
+      return letters if value.isupper() else letters.capitalize()
+    return self.name(value)
+
+  def _word(self, word: str) -> str:
+    """The head of one word and the tail of another, upper or lower case as the given one."""
+    head, tail = (self._words[i] for i in self._rng.integers(len(self._words), size=2))
+    made = head[:self._rng.integers(1, 5)] + tail[-self._rng.integers(2, 6):].lower()
+    return made.capitalize() if word[0].isupper() else made.lower()
+
+
+@dataclasses.dataclass(frozen=True)
+class Worlds:
+  """The real world and invented ones, drawn anew for every block of examples.
+
+  Attributes:
+    entities: of the atlas (data/sources.py).
+    split: which of them make a world.
+    share: of blocks that are invented, in [0, 1].
+    block: examples per world, ≥ 1.
+  """
+
+  entities: tuple[dict, ...]
+  split: str
+  seed: int
+  share: float
+  block: int
+
+  def __post_init__(self):
+    if not 0 <= self.share <= 1 or self.block < 1:
+      raise ValueError(f'share {self.share} must lie in [0, 1] and block {self.block} be ≥ 1')
+
+  def blocks(self) -> Iterator[tuple[range, World]]:
+    """Endless: the numbers of the next examples, and the world that they are set in."""
+    entities = [entity for entity in self.entities if entity['split'] == self.split]
+    real = make_world(entities, self.split)
+    for block in itertools.count():
+      rng, world = np.random.default_rng([self.seed, block]), real
+      if rng.random() < self.share:
+        world = make_world(invented(entities, int(rng.integers(2**62))), self.split)
+      yield range(block * self.block, (block + 1) * self.block), world
