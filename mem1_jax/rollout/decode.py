@@ -11,11 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mem1_jax.arrays import Array, KVCache, MemoryState, Params, Turn
+from mem1_jax.arrays import Array, KVCache, MemoryState, Params, Turn, pytree
 from mem1_jax.ops.logprobs import sampling_logits
 from mem1_jax.rollout.sampling import Sampling, sample
 from mem1_jax.rollout.stop import build_stop_table
 from mem1_jax.types import Stop
+
+_FEW = 8  # the last eighth of the slots decodes alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,40 +120,84 @@ class _Automaton:
   pad_id: int
 
 
+@pytree
+class _Rows:
+  """Slots in the middle of their turns; every leaf but `step` and the cache's has a leading B."""
+
+  step: Array  # [] int32, tokens sampled so far
+  is_active: Array  # [B] bool, not stopped yet
+  automaton: Array  # [B] int32
+  hidden: Array  # [B, D], of the last token
+  key: Array  # [B]
+  position: Array  # [B] int32, of the first token sampled
+  cache: KVCache
+  turn: Turn
+
+
 def _decode(policy: Any, params: Params, cache: KVCache, hidden_BD: Array, position_B: Array,
             is_live_B: Array, key_B: Array, options: Sampling, table: Array,
             automaton: _Automaton, config: EngineConfig) -> tuple[Turn, KVCache]:
-  """Samples until every live row has stopped. All that was sampled is in the cache."""
+  """Samples until every live row has stopped. All that was sampled is in the cache.
+
+  A step costs the same however many rows are still active. So the last few go on among
+  themselves: a turn that never ends does not keep all the others computing.
+  """
   num, capacity = hidden_BD.shape[0], config.turn_capacity
   head_DV = policy.head(params)
   limit = jnp.minimum(options.max_tokens, capacity)
-  turn = Turn(jnp.full((num, capacity), automaton.pad_id, jnp.int32),
-              jnp.zeros((num, capacity), jnp.promote_types(jnp.float32, hidden_BD.dtype)),
-              jnp.zeros(num, jnp.int32),
-              jnp.full(num, Stop.LENGTH, jnp.int32))
 
-  def is_running(state):
-    step, is_active_B = state[0], state[1]
-    return (step < limit) & jnp.any(is_active_B)
-
-  def body(state):
-    step, is_active_B, automaton_B, hidden_BD, cache, turn = state
-    logits_BV = sampling_logits(hidden_BD, head_DV, options.temperature, config.num_valid)
-    token_B, logprob_B = sample(logits_BV, key_B, step, options)
-    automaton_B = table[automaton_B, token_B].astype(jnp.int32)
+  def body(rows):
+    logits_BV = sampling_logits(rows.hidden, head_DV, options.temperature, config.num_valid)
+    token_B, logprob_B = sample(logits_BV, rows.key, rows.step, options)
+    is_active_B, old = rows.is_active, rows.turn
+    automaton_B = table[rows.automaton, token_B].astype(jnp.int32)
     stop_B = jnp.where(automaton_B == automaton.stop, Stop.TAG,
                        jnp.where(token_B == automaton.eos_id, Stop.EOS, Stop.LENGTH))
     turn = Turn(
-        turn.tokens.at[:, step].set(jnp.where(is_active_B, token_B, automaton.pad_id)),
-        turn.logprob.at[:, step].set(jnp.where(is_active_B, logprob_B, 0.0)),
-        turn.length + is_active_B,
-        jnp.where(is_active_B, stop_B, turn.stop).astype(jnp.int32))
-    hidden_B1D, cache = policy.extend(params, token_B[:, None], (position_B + step)[:, None],
-                                      is_active_B.astype(jnp.int32), cache)
-    is_active_B &= stop_B == Stop.LENGTH
-    return step + 1, is_active_B, automaton_B, hidden_B1D[:, 0], cache, turn
+        old.tokens.at[:, rows.step].set(jnp.where(is_active_B, token_B, automaton.pad_id)),
+        old.logprob.at[:, rows.step].set(jnp.where(is_active_B, logprob_B, 0.0)),
+        old.length + is_active_B,
+        jnp.where(is_active_B, stop_B, old.stop).astype(jnp.int32))
+    hidden_B1D, cache = policy.extend(
+        params, token_B[:, None], (rows.position + rows.step)[:, None],
+        is_active_B.astype(jnp.int32), rows.cache)
+    return _Rows(rows.step + 1, is_active_B & (stop_B == Stop.LENGTH), automaton_B,
+                 hidden_B1D[:, 0], rows.key, rows.position, cache, turn)
 
-  start_B = jnp.full(num, automaton.start, jnp.int32)
-  state = (jnp.int32(0), is_live_B, start_B, hidden_BD, cache, turn)
-  *_, cache, turn = jax.lax.while_loop(is_running, body, state)
-  return turn, cache
+  def run(rows, num_left):
+    """Goes on until at most `num_left` rows are active."""
+    return jax.lax.while_loop(
+        lambda r: (r.step < limit) & (jnp.sum(r.is_active) > num_left), body, rows)
+
+  rows = _Rows(
+      jnp.int32(0), is_live_B, jnp.full(num, automaton.start, jnp.int32), hidden_BD, key_B,
+      position_B, cache,
+      Turn(jnp.full((num, capacity), automaton.pad_id, jnp.int32),
+           jnp.zeros((num, capacity), jnp.promote_types(jnp.float32, hidden_BD.dtype)),
+           jnp.zeros(num, jnp.int32), jnp.full(num, Stop.LENGTH, jnp.int32)))
+  few = config.num_slots // _FEW
+  if few:
+    rows = run(rows, few)
+    index = jnp.argsort(~rows.is_active)[:few]  # all that are active, and some that are not
+    rows = _put(rows, index, run(_take(rows, index), 0))
+  else:
+    rows = run(rows, 0)
+  return rows.turn, rows.cache
+
+
+def _take(rows: _Rows, index: Array) -> _Rows:
+  """Those rows alone."""
+  def one(x):
+    return x[index] if x.ndim else x
+
+  cache = KVCache(rows.cache.k[:, index], rows.cache.v[:, index], rows.cache.length[index])
+  return dataclasses.replace(
+      jax.tree.map(one, dataclasses.replace(rows, cache=None)), cache=cache)
+
+
+def _put(rows: _Rows, index: Array, new: _Rows) -> _Rows:
+  """`rows` with the cache and the turns of those rows replaced; the rest has no further use."""
+  cache, turn = rows.cache, jax.tree.map(lambda x, y: x.at[index].set(y), rows.turn, new.turn)
+  cache = KVCache(cache.k.at[:, index].set(new.cache.k), cache.v.at[:, index].set(new.cache.v),
+                  cache.length.at[index].set(new.cache.length))
+  return dataclasses.replace(rows, cache=cache, turn=turn)
