@@ -22,7 +22,13 @@ def get_config() -> ConfigDict:
   c.model.attention = 'auto'  # auto | reference | chunked
   c.model.remat = 'none'  # none | dots | full: what the backward pass computes again
   c.model.dtype = 'float32'  # of computation
-  c.model.param_dtype = 'float32'  # of the weights being trained
+  c.model.param_dtype = 'float32'  # of the weights; frozen ones (LoRA) may well be bfloat16
+
+  c.lora = ConfigDict()  # adapters beside a frozen base (arXiv 2106.09685), always float32
+  c.lora.rank = 0  # of the policy's, in PPO and SFT; 0: no LoRA, every parameter is trained
+  c.lora.value_rank = 16  # of the critic's on the same base; 0: only its value head is trained
+  c.lora.alpha = 32.0  # > 0; what adapters add is scaled by alpha / rank
+  c.lora.targets = ('q', 'k', 'v', 'o', 'gate', 'up', 'down')  # projections that get one
 
   c.tokenizer = ConfigDict()
   c.tokenizer.kind = 'sentencepiece'  # sentencepiece | huggingface
