@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mem1_jax.arrays import overlay
-from mem1_jax.model import build_critic, build_policy, lora
+from mem1_jax.model import build_critic, build_policy, lora, named_config
 from mem1_jax.ops.logprobs import sampling_logits
 from tests.model import small
 
@@ -177,12 +177,23 @@ def test_no_gradient_of_a_whole_kernel_is_made():
 def test_a_critic_stands_on_the_base_too():
   policy, params = _model(tie_embeddings=False)
   critic, inputs = build_critic(policy.config), small.rows(policy.config)
+  frozen = build_critic(small.small_config(param_dtype='bfloat16'))
+  assert frozen.from_policy({}, jax.random.key(0))['value'].dtype == jnp.float32  # trained
   value = critic.from_policy(_trained(params), jax.random.key(0))
   assert set(value) == {'layers', 'value'}
   value['value'] = jnp.ones((24, 1))
   hidden = _apply(policy)(lora.merge(params, _trained(params), ALPHA), *inputs)
   np.testing.assert_allclose(_apply(critic)(overlay(params, value), *inputs), hidden.sum(-1),
                              atol=1e-3)
+
+
+def test_the_size_that_configs_qwen2p5_0p5b_lora_colab_reckons_with():
+  policy = build_policy(named_config('qwen2.5-0.5b', param_dtype='bfloat16'))
+  base = jax.eval_shape(policy.init, jax.random.key(0))
+  adapters = jax.eval_shape(lambda: lora.init(jax.random.key(0), base, 16, ALL))
+  assert {leaf.dtype.name for leaf in jax.tree.leaves(adapters)} == {'float32'}
+  assert sum(leaf.size for leaf in jax.tree.leaves(adapters)) == 24 * 16 * (
+      2 * (896 + 896) + 2 * (896 + 128) + 3 * (896 + 4864))
 
 
 @pytest.mark.parametrize('rank, targets, message', [
