@@ -82,7 +82,7 @@ def get_config() -> ConfigDict:
   c.sft.save_dtype = 'float32'  # float32 | bfloat16: of the parameters written at the end
 
   c.optim = ConfigDict()
-  c.optim.name = 'adamw'  # adamw | muon (matrices of the layers; the rest by AdamW)
+  c.optim.name = 'adamw'  # adamw | muon (matrices of the layers; the rest, adapters too, by AdamW)
   c.optim.policy_lr = 3e-4  # paper: 1e-6 at 7B
   c.optim.value_lr = 1e-3  # paper: 1e-5 at 7B
   c.optim.warmup = 5  # updates (paper: 50)
