@@ -22,7 +22,13 @@ def get_config() -> ConfigDict:
   c.model.attention = 'auto'  # auto | reference | chunked
   c.model.remat = 'none'  # none | dots | full: what the backward pass computes again
   c.model.dtype = 'float32'  # of computation
-  c.model.param_dtype = 'float32'  # of the weights being trained
+  c.model.param_dtype = 'float32'  # of the weights; frozen ones (LoRA) may well be bfloat16
+
+  c.lora = ConfigDict()  # adapters beside a frozen base (arXiv 2106.09685), always float32
+  c.lora.rank = 0  # of the policy's, in PPO and SFT; 0: no LoRA, every parameter is trained
+  c.lora.value_rank = 16  # of the critic's on the same base; 0: only its value head is trained
+  c.lora.alpha = 32.0  # > 0; what adapters add is scaled by alpha / rank
+  c.lora.targets = ('q', 'k', 'v', 'o', 'gate', 'up', 'down')  # projections that get one
 
   c.tokenizer = ConfigDict()
   c.tokenizer.kind = 'sentencepiece'  # sentencepiece | huggingface
@@ -78,7 +84,7 @@ def get_config() -> ConfigDict:
   c.sft.save_dtype = 'float32'  # float32 | bfloat16: of the parameters written at the end
 
   c.optim = ConfigDict()
-  c.optim.name = 'adamw'  # adamw | muon (matrices of the layers; the rest by AdamW)
+  c.optim.name = 'adamw'  # adamw | muon (matrices of the layers; the rest, adapters too, by AdamW)
   c.optim.policy_lr = 3e-4  # paper: 1e-6 at 7B
   c.optim.value_lr = 1e-3  # paper: 1e-5 at 7B
   c.optim.warmup = 5  # updates (paper: 50)

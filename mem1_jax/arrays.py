@@ -18,6 +18,16 @@ Params = Any  # a pytree of arrays
 OptState = Any
 
 
+def overlay(frozen: Params | None, trained: Params) -> Params:
+  """The parameters of both trees, `trained`'s where both have a leaf; copies nothing.
+
+  A network that is trained whole overlays all of `frozen`; adapters stand beside its leaves.
+  """
+  if not isinstance(trained, dict) or not frozen:
+    return trained
+  return frozen | {name: overlay(frozen.get(name), node) for name, node in trained.items()}
+
+
 def pytree(cls):
   """A frozen dataclass that jax treats as a tree of its fields."""
   return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
@@ -91,7 +101,10 @@ class TrainBatch:
 
 @pytree
 class TrainState:
-  """All that PPO training changes. The frozen reference travels beside it."""
+  """All that PPO training changes. The frozen reference travels beside it.
+
+  With LoRA, `policy` and `value` hold what stands beside the reference: adapters, a value head.
+  """
 
   step: Array  # [] int32, updates done
   policy: Params

@@ -16,7 +16,7 @@ from mem1_jax.data.fiction import World, Worlds
 from mem1_jax.data.rewording import some_reworded
 from mem1_jax.env.qa import PAPER_TURNS, QAConfig, QAEnvironment
 from mem1_jax.memory.positions import Gaps
-from mem1_jax.model import Policy, build_policy, named_config
+from mem1_jax.model import Policy, build_policy, lora, named_config
 from mem1_jax.optim import OptimConfig
 from mem1_jax.retrieval.bm25 import BM25Retriever
 from mem1_jax.rollout.decode import Engine, EngineConfig
@@ -112,7 +112,8 @@ def _check_source(config: Any):
 def make_policy(config: Any, tokenizer: Tokenizer) -> Policy:
   """The model that `config.model` names; its vocabulary must hold the tokenizer's."""
   m = config.model
-  speed = dict(remat=m.remat, dtype=m.dtype, param_dtype=m.param_dtype)
+  speed = dict(remat=m.remat, dtype=m.dtype, param_dtype=m.param_dtype,
+               lora_alpha=config.lora.alpha if config.lora.rank else None)
   sizes = (initial.sizes(config.init, **speed) if m.name == 'checkpoint'
            else named_config(m.name, **speed))
   if tokenizer.vocab_size > sizes.vocab_size:
@@ -127,6 +128,27 @@ def initial_params(config: Any, policy: Policy, shardings: Params | None = None)
     return initial.params(config.init, policy.config, shardings)
   random = policy.init(jax.random.key(config.seed))
   return random if shardings is None else jax.device_put(random, shardings)
+
+
+def trainable(config: Any, params: Params, network: str) -> tuple[Params, Params | None]:
+  """(what is trained, what stays frozen beside it): all of `params` and None, if LoRA is off.
+
+  Else fresh adapters of the network, 'policy' or 'value', and `params`.
+
+  Raises:
+    ValueError: a negative rank, or a target that the model lacks.
+  """
+  if not config.lora.rank:
+    return params, None
+  ranks = {'policy': config.lora.rank, 'value': config.lora.value_rank}
+  key = jax.random.fold_in(jax.random.key(config.seed), list(ranks).index(network))
+  return lora.init(key, params, ranks[network], config.lora.targets), params
+
+
+def origin(config: Any) -> dict[str, Any]:
+  """What a run's checkpoints mean nothing without, for `checkpoint.check_origin`."""
+  base = {'init': config.init, 'lora.alpha': config.lora.alpha} if config.lora.rank else {}
+  return {'seed': config.seed} | base
 
 
 def make_engine(config: Any, policy: Policy, tokenizer: Tokenizer, is_append_only: bool,

@@ -189,6 +189,23 @@ def check_resumed(workdir: str | pathlib.Path, is_resumed: bool) -> None:
                           '--resume, or choose another --workdir')
 
 
+def check_origin(meta: dict, origin: dict) -> None:
+  """Checks that a checkpoint continues the run that is to use it.
+
+  Args:
+    meta: of the checkpoint; it may lack names, which were then not written yet.
+    origin: what must not change, such as the seed, whose tasks would not continue, or what the
+      adapters were trained beside.
+
+  Raises:
+    ValueError: names what differs.
+  """
+  for name, wanted in origin.items():
+    if meta.get(name, wanted) != wanted:
+      raise ValueError(f'the run was begun with {name} {meta[name]}, not {wanted}; resume it with '
+                       f'the same {name}.')
+
+
 def save_params(path: str | pathlib.Path, params: Params, meta: dict, dtype: str) -> None:
   """Writes `path/model.safetensors` and `path/config.json`.
 

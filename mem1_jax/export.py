@@ -8,7 +8,7 @@ from typing import Any
 from mem1_jax import assemble, initial, train
 from mem1_jax.arrays import Params
 from mem1_jax.checkpoint import Checkpointer
-from mem1_jax.model import build_critic, hf
+from mem1_jax.model import build_critic, hf, hf_config, lora, peft
 from mem1_jax.model.config import ModelConfig
 
 _GENERATION = 'generation_config.json'
@@ -16,7 +16,7 @@ _GENERATION = 'generation_config.json'
 
 def run(config: Any, out: pathlib.Path, workdir: pathlib.Path | None = None,
         is_critic: bool = False, dtype: str = '', max_shard_bytes: int = 5 * 10**9):
-  """Writes the parameters of `config.init`, or those that a PPO run has trained.
+  """Writes the parameters of `config.init`, or those that a PPO run has trained, LoRA merged.
 
   Args:
     config: of the run.
@@ -46,6 +46,25 @@ def run(config: Any, out: pathlib.Path, workdir: pathlib.Path | None = None,
   print(f'{sizes.num_params():,} parameters in {out}')
 
 
+def run_adapters(config: Any, out: pathlib.Path, workdir: pathlib.Path | None):
+  """Writes the adapters of a run's best policy, not merged, as a folder of peft.
+
+  Raises:
+    FileExistsError: `out` holds adapters already.
+    FileNotFoundError: the run has no checkpoint.
+    ValueError: no run is named, or it has trained no adapters.
+  """
+  if workdir is None:
+    raise ValueError('parameters to start from have no adapters; name the run with --workdir')
+  trainer = _restored(config, workdir)
+  sizes = assemble.make_policy(config, trainer.tokenizer).config
+  init = config.init
+  is_hf = init and not init.startswith('gguf:') and hf_config.is_hf_folder(initial.folder(init))
+  peft.save(out, train.best_policy(trainer, workdir, is_merged=False), sizes,
+            init.removeprefix('hf:') if is_hf else None)
+  print(f'adapters of rank {config.lora.rank} in {out}')
+
+
 def _initial(config: Any, is_critic: bool) -> tuple[Params, ModelConfig]:
   if is_critic:
     raise ValueError('parameters to start from have no critic; name the run with --workdir')
@@ -55,14 +74,21 @@ def _initial(config: Any, is_critic: bool) -> tuple[Params, ModelConfig]:
   return assemble.initial_params(config, policy), policy.config
 
 
-def _trained(config: Any, workdir: pathlib.Path, is_critic: bool) -> tuple[Params, ModelConfig]:
+def _restored(config: Any, workdir: pathlib.Path) -> train.Trainer:
   if not (workdir / 'checkpoints').is_dir():
     raise FileNotFoundError(f'{workdir} has no checkpoints; give the run folder of `train`')
   trainer = train.build(config)
   checkpoints = Checkpointer(workdir / 'checkpoints', config.checkpoint.keep)
   train.restore(trainer, checkpoints)
   checkpoints.close()
+  return trainer
+
+
+def _trained(config: Any, workdir: pathlib.Path, is_critic: bool) -> tuple[Params, ModelConfig]:
+  trainer = _restored(config, workdir)
   policy = assemble.make_policy(config, trainer.tokenizer)
   if is_critic:
-    return trainer.state.value, build_critic(policy.config).config
+    value = lora.merge(trainer.reference, trainer.state.value, config.lora.alpha)
+    value.pop('head', None)  # the reference's: a critic has none
+    return value, build_critic(policy.config).config
   return train.best_policy(trainer, workdir), policy.config

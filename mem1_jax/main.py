@@ -91,6 +91,9 @@ def export(config: ConfigDict, args: argparse.Namespace):
   """Writes parameters as a folder that transformers loads."""
   from mem1_jax import export as exporting
   workdir = pathlib.Path(args.workdir) if args.workdir else None
+  if args.adapters:
+    exporting.run_adapters(config, pathlib.Path(args.out), workdir)
+    return
   exporting.run(config, pathlib.Path(args.out), workdir, args.critic, args.dtype,
                 int(args.max_shard_gb * 1e9))
 
@@ -161,8 +164,11 @@ def _parser() -> argparse.ArgumentParser:
   command.add_argument('--out', required=True, help='new folder for the weights, config.json, '
                        'the tokenizer and generation_config.json')
   command.add_argument('--workdir', default='', help='run folder of `train`: its best policy')
-  command.add_argument('--critic', action='store_true', help="export that run's critic instead, as "
+  part = command.add_mutually_exclusive_group()
+  part.add_argument('--critic', action='store_true', help="export that run's critic instead, as "
                        'a token classifier with one label')
+  part.add_argument('--adapters', action='store_true', help="export that run's LoRA adapters "
+                       'instead of merging them, as a folder that peft loads')
   command.add_argument('--dtype', default='', choices=['float32', 'bfloat16', 'float16'],
                        help='of the tensors (default: that of --config.model.param_dtype)')
   command.add_argument('--max-shard-gb', type=float, default=5, metavar='GB',

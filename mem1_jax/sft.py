@@ -20,12 +20,14 @@ import optax
 
 from mem1_jax import assemble, checkpoint, optim, progress
 from mem1_jax.agents.expert import ExpertError, play
+from mem1_jax.arrays import overlay
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.drills import DrillMaker, cluttered
 from mem1_jax.data.fiction import World
 from mem1_jax.memory import layout
 from mem1_jax.memory.positions import Gaps, stretch_prompt
 from mem1_jax.metrics import MetricsWriter, describe_run
+from mem1_jax.model import lora
 from mem1_jax.ops.logprobs import token_logprobs
 from mem1_jax.text.tokenizer import Tokenizer
 
@@ -101,21 +103,24 @@ def prefetched(iterator: Iterator[Any], depth: int = 4) -> Iterator[Any]:
 
 
 def make_step(policy: Any, optimizer: Any, num_valid: int):
-  """The jitted `step((params, opt_state), episodes) -> (state, metrics)`; donates the state."""
+  """The jitted `step((trained, opt_state), episodes, frozen) -> (state, metrics)`.
 
-  def loss_fn(params, episodes):
-    tags = episodes.tags
+  It donates the state, not `frozen`: the parameters that adapters stand beside, or None.
+  """
+
+  def loss_fn(trained, episodes, frozen):
+    params, tags = overlay(frozen, trained), episodes.tags
     hidden_BSD = policy.apply(params, episodes.tokens, tags.position, tags.key_end)
     logprob_BS, _ = token_logprobs(hidden_BSD, policy.head(params), episodes.tokens, 1.0,
                                    num_valid)
     count = jnp.maximum(tags.is_generated.sum(), 1)
     return -(logprob_BS * tags.is_generated).sum() / count, jnp.exp(logprob_BS)
 
-  def step(state, episodes):
-    params, opt_state = state
-    (loss, prob_BS), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, episodes)
-    updates, opt_state = optimizer.update(grads, opt_state, params)
-    state = optax.apply_updates(params, updates), opt_state
+  def step(state, episodes, frozen):
+    trained, opt_state = state
+    (loss, prob_BS), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained, episodes, frozen)
+    updates, opt_state = optimizer.update(grads, opt_state, trained)
+    state = optax.apply_updates(trained, updates), opt_state
     is_counted_BS = episodes.tags.is_generated
     # Sampled at T=1, this is the share of tokens that come out as in the example.
     probability = (prob_BS * is_counted_BS).sum() / jnp.maximum(is_counted_BS.sum(), 1)
@@ -128,6 +133,7 @@ def make_step(policy: Any, optimizer: Any, num_valid: int):
 def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib.Path:
   """Trains for `sft.steps`; returns the folder of the parameters, `workdir/params`.
 
+  Adapters are merged there: PPO from that folder has the supervised model as its base.
   The examples are a pure function of the seed, so a resumed run makes them again
   up to where it stopped and goes on bit for bit.
 
@@ -138,12 +144,14 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib
   policy = assemble.make_policy(config, tokenizer)
   optim_config = assemble.make_optim_config(config, config.sft.steps)
   optimizer = optim.make(optim_config, optim_config.policy_lr)
-  params = assemble.initial_params(config, policy)
-  state, begun = (params, optimizer.init(params)), 0
+  params, origin = assemble.initial_params(config, policy), assemble.origin(config)
+  trained, frozen = assemble.trainable(config, params, 'policy')
+  state, begun = (trained, optimizer.init(trained)), 0
   checkpoints = checkpoint.Checkpointer(workdir / 'checkpoints', config.checkpoint.keep)
   if checkpoints.steps():
     checkpoint.check_resumed(workdir, is_resumed)
     state, meta = checkpoints.restore_latest(state)
+    checkpoint.check_origin(meta, origin)
     begun = meta['step']
   describe_run(workdir, str(config), config.seed, files={'params/': 'the trained parameters'})
   step = make_step(policy, optimizer, tokenizer.vocab_size)
@@ -151,14 +159,15 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib
   writer = MetricsWriter(workdir, config.log.tensorboard, resume_step=begun)
   with progress.bar(f'SFT {config.sft.data}', config.sft.steps - begun) as bar:
     for i, episodes in zip(range(begun + 1, config.sft.steps + 1), prefetched(examples)):
-      state, metrics = step(state, episodes)
+      state, metrics = step(state, episodes, frozen)
       if i % config.sft.log_every == 0 or i == config.sft.steps:
         writer.write(i, metrics)
       bar.advance(1, f'loss {float(metrics["loss"]):.3f}')
       if i % config.sft.checkpoint_every == 0 or i == config.sft.steps:
-        checkpoints.save(i, state, {'step': i})
+        checkpoints.save(i, state, {'step': i} | origin)
   writer.close()
   meta = {'agent': config.agent, 'data': config.sft.data, 'steps': config.sft.steps,
           'model': dataclasses.asdict(policy.config), 'seed': config.seed}
-  checkpoint.save_params(workdir / 'params', state[0], meta, config.sft.save_dtype)
+  merged = lora.merge(frozen, state[0], config.lora.alpha)
+  checkpoint.save_params(workdir / 'params', merged, meta, config.sft.save_dtype)
   return workdir / 'params'

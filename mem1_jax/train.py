@@ -17,12 +17,12 @@ import jax
 import numpy as np
 
 from mem1_jax import assemble, optim, progress
-from mem1_jax.arrays import Params, TrainState
-from mem1_jax.checkpoint import Checkpointer, check_resumed
+from mem1_jax.arrays import Params, TrainState, overlay
+from mem1_jax.checkpoint import Checkpointer, check_origin, check_resumed
 from mem1_jax.evaluate import Evaluator, aggregate, write_records
 from mem1_jax.memory import layout
 from mem1_jax.metrics import CompileCounter, MetricsWriter, describe_run
-from mem1_jax.model import build_critic
+from mem1_jax.model import build_critic, lora
 from mem1_jax.rl import advantages
 from mem1_jax.rl.config import PPOConfig
 from mem1_jax.rl.learner import Networks, check_skipped, init_state, make_score, make_update
@@ -85,8 +85,10 @@ def build(config: Any) -> Trainer:
   environment = assemble.make_environment(config)
   agent = assemble.make_agent(config, tokenizer)
   engine = assemble.make_engine(config, policy, tokenizer, agent.is_append_only)
+  trained, _ = assemble.trainable(config, reference, 'policy')
+  trunk, _ = assemble.trainable(config, reference, 'value')
   state = init_state(
-      reference, critic.from_policy(reference, jax.random.key(config.seed)), optimizers.policy,
+      trained, critic.from_policy(trunk, jax.random.key(config.seed)), optimizers.policy,
       optimizers.value, config.ppo.kl_coef)
   return Trainer(
       config, tokenizer,
@@ -97,13 +99,18 @@ def build(config: Any) -> Trainer:
       ppo, reference, state)
 
 
+def policy_params(trainer: Trainer) -> Params:
+  """The policy as rollouts read it: with LoRA, adapters beside the reference."""
+  return overlay(trainer.reference, trainer.state.policy)
+
+
 def rollout(trainer: Trainer, batch: Any) -> tuple[list[Trajectory], RolloutStats]:
   """`ppo.samples` episodes of each task of the batch, sampled at the run's temperature."""
   config = trainer.config
   jobs = [Job(task, int(index), sample) for index, task in zip(batch.indices, batch.tasks)
           for sample in range(config.ppo.samples)]
   options = sampling(config.rollout.temperature, max_tokens=config.rollout.max_tokens)
-  return trainer.collector.run(trainer.state.policy, jobs, options, trainer.iteration)
+  return trainer.collector.run(policy_params(trainer), jobs, options, trainer.iteration)
 
 
 def learn(trainer: Trainer, trajectories: list[Trajectory]) -> dict[str, float]:
@@ -120,7 +127,7 @@ def learn(trainer: Trainer, trajectories: list[Trajectory]) -> dict[str, float]:
   batch = trainer.score(trainer.state.value, trainer.reference, trainer.state.kl_coef, episodes,
                         num_rows)
   key = jax.random.key(config.seed)
-  trainer.state, metrics = trainer.update(trainer.state, batch, num_rows, key)
+  trainer.state, metrics = trainer.update(trainer.state, batch, num_rows, key, trainer.reference)
   check_skipped(int(trainer.state.skipped), trainer.ppo)
   metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
   return metrics | {'pack_fill': packed.fill}
@@ -147,7 +154,7 @@ def evaluate(trainer: Trainer, workdir: pathlib.Path) -> dict[str, float]:
   config = trainer.config
   objectives = max(config.data.objectives)
   trajectories, _ = trainer.evaluator.run(
-      trainer.state.policy, objectives, 'validation', config.eval.every_tasks)
+      policy_params(trainer), objectives, 'validation', config.eval.every_tasks)
   path = workdir / 'samples' / f'iteration-{trainer.iteration:05d}.jsonl'
   write_records(path, trajectories[:config.log.samples], trainer.tokenizer)
   means = aggregate(trajectories)
@@ -222,31 +229,33 @@ def profiled(workdir: pathlib.Path, is_on: bool):
 
 def save(trainer: Trainer, checkpoints: Checkpointer, metrics: dict[str, float]):
   """Everything that changes, and where the feed is."""
-  meta = {'iteration': trainer.iteration, 'next_index': trainer.next_index,
-          'seed': trainer.config.seed}
-  checkpoints.save(trainer.iteration, trainer.state, meta,
+  meta = {'iteration': trainer.iteration, 'next_index': trainer.next_index}
+  checkpoints.save(trainer.iteration, trainer.state, meta | assemble.origin(trainer.config),
                    {_BEST: metrics[_BEST]} if _BEST in metrics else None)
 
 
-def best_policy(trainer: Trainer, workdir: pathlib.Path) -> Params:
-  """The policy with the best validation score, or the last one if none was evaluated."""
+def best_policy(trainer: Trainer, workdir: pathlib.Path, is_merged: bool = True) -> Params:
+  """The policy with the best validation score, or the last one if none was evaluated.
+
+  Its adapters, if any, are merged into the base, or come alone where not is_merged.
+  """
   checkpoints = Checkpointer(workdir / 'checkpoints', trainer.config.checkpoint.keep, _BEST)
   try:
     state, _ = checkpoints.restore_best(trainer.state)
   except FileNotFoundError:
     state = trainer.state
   checkpoints.close()
-  return state.policy
+  if not is_merged:
+    return state.policy
+  return lora.merge(trainer.reference, state.policy, trainer.config.lora.alpha)
 
 
 def restore(trainer: Trainer, checkpoints: Checkpointer):
   """Continues from the newest checkpoint.
 
   Raises:
-    ValueError: when it was made with another seed, whose tasks would not continue.
+    ValueError: when it was made with another seed, or its adapters beside another base.
   """
   trainer.state, meta = checkpoints.restore_latest(trainer.state)
-  if meta['seed'] != trainer.config.seed:
-    raise ValueError(f'the run was begun with seed {meta["seed"]}, not {trainer.config.seed}; '
-                     'resume it with the same seed.')
+  check_origin(meta, assemble.origin(trainer.config))
   trainer.iteration, trainer.next_index = meta['iteration'], meta['next_index']

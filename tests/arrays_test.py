@@ -1,4 +1,4 @@
-"""arrays.py: the dataclasses are trees of their fields and frozen."""
+"""arrays.py: the dataclasses are trees of their fields and frozen; trees laid over trees."""
 
 import dataclasses
 import inspect
@@ -22,3 +22,14 @@ def test_every_field_is_a_leaf_in_order(cls):
   assert int(getattr(doubled, fields[-1])) == 2 * (len(fields) - 1)
   with pytest.raises(dataclasses.FrozenInstanceError):
     setattr(tree, fields[0], None)
+
+
+def test_overlay_adds_and_replaces_leaves_and_copies_none():
+  frozen, trained = {'a': {'x': 1, 'y': 2}, 'b': 3}, {'a': {'y': 20, 'z': {'w': 4}}, 'c': 5}
+  assert arrays.overlay(frozen, trained) == {
+      'a': {'x': 1, 'y': 20, 'z': {'w': 4}}, 'b': 3, 'c': 5}
+  assert frozen == {'a': {'x': 1, 'y': 2}, 'b': 3}
+  whole = {'a': {'x': jnp.ones(2)}}
+  for nothing in (None, {}, {'a': {'x': jnp.zeros(2)}}):
+    assert arrays.overlay(nothing, whole)['a']['x'] is whole['a']['x']
+  assert arrays.overlay(whole, {})['a']['x'] is whole['a']['x']

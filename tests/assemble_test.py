@@ -57,6 +57,25 @@ def test_sizes_may_come_from_the_checkpoint():
   assert assemble.initial_params(config, policy)['embed']['embedding'].shape == (1024, 128)
 
 
+def test_what_is_trained_is_all_or_adapters_of_each_network():
+  config = tiny_config()
+  params = assemble.initial_params(
+      config, assemble.make_policy(config, assemble.make_tokenizer(config)))
+  assert assemble.trainable(config, params, 'policy') == (params, None)
+  assert assemble.origin(config) == {'seed': 0}
+  config.lora.rank, config.lora.value_rank, config.lora.alpha = 2, 3, 5.0
+  assert assemble.make_policy(config, assemble.make_tokenizer(config)).config.lora_alpha == 5.0
+  assert assemble.origin(config) == {'seed': 0, 'init': '', 'lora.alpha': 5.0}
+  (policy, frozen), (value, _) = (
+      assemble.trainable(config, params, network) for network in ('policy', 'value'))
+  assert frozen is params
+  ones, twos = (tree['layers']['mlp']['up']['lora_a'] for tree in (policy, value))
+  assert ones.shape == (2, 32, 2) and twos.shape == (2, 32, 3)
+  config.lora.value_rank = 2
+  other = assemble.trainable(config, params, 'value')[0]['layers']['mlp']['up']['lora_a']
+  assert not np.array_equal(ones, other)  # the networks draw apart
+
+
 def test_a_tokenizer_without_the_markers_cannot_chat():
   config = tiny_config()
   config.prompt_style = 'chatml'

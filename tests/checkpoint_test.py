@@ -111,6 +111,14 @@ def test_errors_name_the_leaf(tmp_path):
     keeper.save(1, {'a': jnp.ones(1)}, {})
 
 
+def test_a_run_goes_on_from_its_own_origin_only():
+  origin = {'seed': 3, 'init': 'runs/sft/params'}
+  checkpoint.check_origin({'step': 1, **origin}, origin)
+  checkpoint.check_origin({'seed': 3}, origin)  # as older checkpoints have it
+  with pytest.raises(ValueError, match='begun with seed 4, not 3; resume it with the same seed'):
+    checkpoint.check_origin({'seed': 4}, origin)
+
+
 def test_restores_onto_other_devices(tmp_path):
   if jax.device_count() < 2:
     pytest.skip('needs 2 devices')

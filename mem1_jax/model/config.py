@@ -7,7 +7,8 @@ Sources: config.json of Qwen/Qwen2.5-{0.5B,1.5B,3B,7B} and Qwen/Qwen3-{0.6B,1.7B
 import dataclasses
 
 # Fields that may differ between a checkpoint and the model that reads it.
-_NOT_ARITHMETIC = ('init_std', 'param_dtype', 'dtype', 'remat', 'scan_unroll', 'copy_heads')
+_NOT_ARITHMETIC = ('init_std', 'param_dtype', 'dtype', 'remat', 'scan_unroll', 'copy_heads',
+                   'lora_alpha')
 REMAT_POLICIES = ('none', 'full', 'dots')
 DTYPES = ('float32', 'bfloat16', 'float16', 'float64')
 
@@ -40,6 +41,8 @@ class ModelConfig:
     scan_unroll: layers per step of the layer loop; changes speed, not numbers.
     copy_heads: ids [first, end) of the labels that head lines, where fresh parameters begin
       with heads that copy by line (model/copy_heads.py); None for plain random ones.
+    lora_alpha: what adapters among the parameters are scaled by, over their rank
+      (model/lora.py); None where there are none.
   """
 
   vocab_size: int
@@ -61,6 +64,7 @@ class ModelConfig:
   remat: str = 'none'
   scan_unroll: int = 1
   copy_heads: tuple[int, int] | None = None
+  lora_alpha: float | None = None
 
   def __post_init__(self):
     for name in ('vocab_size', 'dim', 'num_layers', 'num_heads', 'num_kv_heads',
@@ -70,6 +74,8 @@ class ModelConfig:
     for name in ('rope_theta', 'rms_eps', 'init_std'):
       if not getattr(self, name) > 0:
         raise ValueError(f'{name}={getattr(self, name)} must be above 0')
+    if self.lora_alpha is not None and not self.lora_alpha > 0:
+      raise ValueError(f'lora_alpha={self.lora_alpha} must be above 0; 2 * rank is usual')
     if self.num_heads % self.num_kv_heads:
       raise ValueError(
           f'num_heads={self.num_heads} is not a multiple of '

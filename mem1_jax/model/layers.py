@@ -17,6 +17,8 @@ from mem1_jax.model.config import ModelConfig
 class Linear(nn.Module):
   """x @ kernel (+ bias) in the compute dtype, from x's trailing `inputs` axes to `outputs`.
 
+  Adapters that lie beside the kernel add their product (model/lora.py).
+
   Attributes:
     inputs: shape that the kernel contracts, such as (D,).
     outputs: shape that it makes, such as (N, H).
@@ -37,7 +39,15 @@ class Linear(nn.Module):
         self.inputs + self.outputs, jnp.dtype(config.param_dtype))
     # As one matrix product: XLA's CPU gradient of a product with more axes takes twice as long.
     num_inputs, num_outputs = math.prod(self.inputs), math.prod(self.outputs)
-    y = x.reshape(-1, num_inputs) @ kernel.astype(config.dtype).reshape(num_inputs, num_outputs)
+    x_Ti = x.reshape(-1, num_inputs)
+    y = x_Ti @ kernel.astype(config.dtype).reshape(num_inputs, num_outputs)
+    if self.has_variable('params', 'lora_a'):
+      a, b = (self.get_variable('params', name).astype(config.dtype)
+              for name in ('lora_a', 'lora_b'))
+      rank = a.shape[-1]
+      # The narrow product is scaled: it is the smallest.
+      low_Tr = x_Ti @ a.reshape(num_inputs, rank) * (config.lora_alpha / rank)
+      y = y + low_Tr @ b.reshape(rank, num_outputs)
     y = y.reshape(x.shape[:x.ndim - len(self.inputs)] + self.outputs)
     if not self.use_bias:
       return y

@@ -175,7 +175,8 @@ def build_critic(config: ModelConfig, implementation: str = 'auto') -> Critic:
   """The critic of `config`: the policy's trunk and a linear value head."""
   config = dataclasses.replace(config, tie_embeddings=True)  # a critic has no unembedding
   policy = build_policy(config, implementation)
-  value_D1 = jnp.zeros((config.dim, 1), config.param_dtype)
+  # f32 at least: it is trained on a frozen bfloat16 trunk, too.
+  value_D1 = jnp.zeros((config.dim, 1), jnp.promote_types(jnp.float32, config.param_dtype))
 
   def apply(params, tokens_BS, position_BS, key_end_BS):
     trunk = {name: leaf for name, leaf in params.items() if name != 'value'}

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mem1_jax.arrays import Array, Episodes, Params, TrainBatch, TrainState
+from mem1_jax.arrays import Array, Episodes, Params, TrainBatch, TrainState, overlay
 from mem1_jax.ops import logprobs
 from mem1_jax.rl import advantages, losses
 from mem1_jax.rl.config import PPOConfig
@@ -34,6 +34,13 @@ class Networks:
   hidden: Callable  # (policy, tokens_BS, position_BS, key_end_BS) -> hidden_BSD
   head: Callable  # policy -> head_DV, the unembedding
   value: Callable  # (value, tokens_BS, position_BS, key_end_BS) -> value_BS, unshifted
+
+  def on(self, frozen: Params | None) -> 'Networks':
+    """The same functions of what is trained; `frozen` has the parameters that it lacks."""
+    def of(function):
+      return lambda trained, *inputs: function(overlay(frozen, trained), *inputs)
+
+    return Networks(of(self.hidden), of(self.head), of(self.value))
 
 
 def init_state(policy: Params, value: Params, policy_optimizer: optax.GradientTransformation,
@@ -104,7 +111,8 @@ def make_score(networks: Networks, config: PPOConfig, row_sharding=None) -> Call
 
   Rows [0, num_rows) of `episodes` are filled; the others cost nothing and
   count for nothing, whatever they hold. With `kl_in='reward'` each generated
-  token's reward is lowered by `kl_coef * kl(old, reference)` first.
+  token's reward is lowered by `kl_coef * kl(old, reference)` first. `value` may
+  lack what the reference has (LoRA).
 
   Args:
     row_sharding: how a micro-batch's [micro_rows, S] arrays lie on devices;
@@ -124,7 +132,7 @@ def make_score(networks: Networks, config: PPOConfig, row_sharding=None) -> Call
       rows_R = rows_NR[i]
       micro = _take(episodes, rows_R, row_sharding)
       ref_logprob_RS, _ = _logprob(networks, config, reference, micro)
-      value_RS = _value(networks, value, micro)
+      value_RS = _value(networks.on(reference), value, micro)
       return ref_logprob_BS.at[rows_R].set(ref_logprob_RS), value_BS.at[rows_R].set(value_RS)
 
     zeros_BS = jnp.zeros(episodes.tokens.shape, jnp.float32)
@@ -211,7 +219,10 @@ def _minibatch_gradient(params, batch: TrainBatch, rows_NR: Array, num_rows: Arr
 def make_update(networks: Networks, policy_optimizer: optax.GradientTransformation,
                 value_optimizer: optax.GradientTransformation, config: PPOConfig,
                 row_sharding=None) -> Callable:
-  """The jitted `update(state, batch, num_rows, key) -> (state, metrics)`; donates `state`.
+  """The jitted `update(state, batch, num_rows, key, frozen=None) -> (state, metrics)`.
+
+  It donates `state`, not `frozen`: parameters that policy and critic compute with
+  and that are not trained, such as the base of adapters.
 
   `key` is the run's shuffling key; (step, epoch) are folded into it, so a
   resumed run shuffles as if it had never stopped. A minibatch whose loss or
@@ -232,7 +243,7 @@ def make_update(networks: Networks, policy_optimizer: optax.GradientTransformati
     updates, opt = optimizer.update(grads, opt, params)
     return optax.apply_updates(params, updates), opt
 
-  def minibatch(carry, rows_NR, batch, num_rows, kl_coef):
+  def minibatch(carry, rows_NR, batch, num_rows, kl_coef, networks):
     policy, value, policy_opt, value_opt, skipped = carry
     loss, (policy_grads, value_grads), metrics, num_tokens = _minibatch_gradient(
         (policy, value), batch, rows_NR, num_rows, kl_coef, networks, config, row_sharding)
@@ -249,7 +260,7 @@ def make_update(networks: Networks, policy_optimizer: optax.GradientTransformati
     metrics |= {'policy_grad_norm': policy_norm, 'value_grad_norm': value_norm}
     return (*kept, skipped), (metrics, is_applied, is_finite)
 
-  def update(state, batch, num_rows, key):
+  def update(state, batch, num_rows, key, frozen=None):
     num_rows_max = batch.value.shape[0]
     _check_rows(num_rows_max, config)
 
@@ -257,7 +268,8 @@ def make_update(networks: Networks, policy_optimizer: optax.GradientTransformati
       epoch_key = jax.random.fold_in(jax.random.fold_in(key, state.step), number)
       rows = deal_rows(epoch_key, num_rows_max, num_rows, config)
       return jax.lax.scan(
-          lambda c, rows_NR: minibatch(c, rows_NR, batch, num_rows, state.kl_coef), carry, rows)
+          lambda c, rows_NR: minibatch(c, rows_NR, batch, num_rows, state.kl_coef,
+                                       networks.on(frozen)), carry, rows)
 
     carry = (state.policy, state.value, state.policy_opt, state.value_opt, state.skipped)
     carry, per_minibatch = jax.lax.scan(epoch, carry, jnp.arange(config.epochs))

@@ -336,3 +336,29 @@ def test_rows_that_cannot_be_dealt_are_refused():
   state, reference, score, _ = _setup(toy.config(num_minibatches=3))
   with pytest.raises(ValueError, match='8 rows cannot be dealt.*multiple of 6'):
     score(state.value, reference, state.kl_coef, _episodes(state.policy), 8)
+
+
+def test_frozen_parameters_are_computed_with_and_neither_trained_nor_donated():
+  """The table alone is trained, of a policy that needs the head: as if the head's step were 0."""
+  optimizer = optax.sgd(0.1)
+  update = learner.make_update(toy.NETWORKS, optimizer, optimizer, SIMPLE)
+  reference, batch = toy.policy(0), _batch(SIMPLE)[1]
+  base, part = {'head': jnp.array(reference['head'])}, {'table': reference['table']}
+  make = lambda policy: learner.init_state(policy, toy.value(), optimizer, optimizer, 0.01)
+  whole, _ = update(make(reference), batch, ROWS, KEY)
+  got, _ = update(make(part), batch, ROWS, KEY, base)
+  assert set(got.policy) == {'table'}
+  np.testing.assert_allclose(got.policy['table'], whole.policy['table'], atol=1e-6)
+  assert float(jnp.abs(got.policy['table'] - reference['table']).max()) > 1e-3
+  np.testing.assert_array_equal(base['head'], reference['head'])  # still there, as it was
+
+
+def test_a_value_network_may_stand_on_the_reference():
+  config = toy.config()
+  score = learner.make_score(dataclasses.replace(
+      toy.NETWORKS, value=lambda value, tokens, *_: value['table'][tokens] @ value['up']), config)
+  reference, state = toy.policy(3), _setup(config)[0]
+  value, episodes = {'up': jnp.ones(toy.VOCAB)}, _episodes(state.policy)
+  batch = score(value, reference, state.kl_coef, episodes, ROWS)
+  before = np.asarray(reference['table']).sum(-1)[np.asarray(episodes.tokens)]
+  np.testing.assert_allclose(batch.value[:, 1:], before[:, :-1], atol=1e-6)

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mem1_jax.arrays import overlay
 from mem1_jax.memory import layout
+from mem1_jax.model import lora
 from mem1_jax.rollout import collect
 from mem1_jax.rollout.sampling import sampling
 from tests.rollout import small
@@ -17,8 +19,8 @@ TOLERANCE = {'float64': 1e-9, 'float32': 1e-5}
 NUM_JOBS = 6
 
 
-def roll_out(dtype, agent, gap, temperature=1.0):
-  _, params = small.model(dtype)
+def roll_out(dtype, agent, gap, temperature=1.0, params=None):
+  params = small.model(dtype)[1] if params is None else params
   options = sampling(temperature, max_tokens=small.MAX_TOKENS)
   trajectories, stats = small.collector(dtype, agent, gap).run(
       params, small.jobs(NUM_JOBS), options)
@@ -46,6 +48,21 @@ def test_exact_on_every_turn(monkeypatch, dtype, agent, gap, is_led, temperature
     assert difference.max() <= TOLERANCE[dtype] , (number, turn)
   logprobs = np.concatenate([turn.logprobs for t in trajectories for turn in t.turns])
   assert logprobs.std() > 0.5  # not a flat distribution, which anything would reproduce
+
+
+def test_exact_with_adapters(monkeypatch):
+  monkeypatch.setattr(collect, 'step_many', small.step_led)
+  with small.exact_arithmetic('float32'):
+    _, base = small.model('float32')
+    adapters = lora.init(jax.random.key(2), base, 4, tuple(lora.TARGETS))
+    adapters = jax.tree.map(
+        lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape), adapters)
+    params = overlay(base, adapters)
+    trajectories = roll_out('float32', 'mem1', 60, params=params)
+    found = small.compare('float32', trajectories, 'exact', params=params)
+    without = small.compare('float32', trajectories, 'exact')
+  assert max(difference.max() for *_, difference in found) <= TOLERANCE['float32']
+  assert np.mean([difference.mean() for *_, difference in without]) > 0.1  # they do something
 
 
 @pytest.mark.parametrize('gap', [0, 60])

@@ -62,7 +62,8 @@ def model(dtype):
   """Policy and parameters; call it under `exact_arithmetic`."""
   policy = build_policy(named_config(
       'atlas', dim=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, ffn_dim=64,
-      init_std=0.2, tie_embeddings=False, copy_heads=None, dtype=dtype, param_dtype=dtype), 'auto')
+      init_std=0.2, tie_embeddings=False, copy_heads=None, dtype=dtype, param_dtype=dtype,
+      lora_alpha=8.0), 'auto')
   return policy, policy.init(jax.random.key(1))
 
 
@@ -108,15 +109,18 @@ def learner(dtype):
   return jax.jit(logprobs)
 
 
-def compare(dtype, trajectories, name, temperature=1.0):
-  """[(trajectory, turn, |sampler - learner| of its tokens)], all in shared packed rows."""
+def compare(dtype, trajectories, name, temperature=1.0, params=None):
+  """[(trajectory, turn, |sampler - learner| of its tokens)], all in shared packed rows.
+
+  `params` are those that were rolled out, where not the model's.
+  """
   columns = [layout.lay_out(t, name) for t in trajectories]
   for number, column in enumerate(columns):
     column['reward'][:] = number  # carries the number through the packing
   num_rows = len(columns) // 2 + 1
   rows, stats = layout.pack(columns, num_rows, ROW_LENGTH, tokenizer().pad_id)
   assert stats.num_rows < len(columns)  # several episodes in a row
-  _, params = model(dtype)
+  params = model(dtype)[1] if params is None else params
   logprob = np.asarray(learner(dtype)(params, rows.tokens, rows.tags.position, rows.tags.key_end,
                                       jnp.float32(temperature)))
   found = []
