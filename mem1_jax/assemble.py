@@ -74,18 +74,22 @@ def make_composer(config: Any, split: str, objectives: int | tuple[int, ...]) ->
 def make_training_composer(config: Any, world: World | None = None) -> Composer:
   """Tasks to train on, in that world or `data.split`: a share of the questions in random words."""
   _check_source(config)
-  split = config.data.split
-  world = world or World(tuple(sources.atlas_documents(split)), tuple(sources.load_atlas(split)))
+  world = world or _real_world(config.data.split)
   names = [passage.title for passage in world.documents]
   questions = some_reworded(world.questions, config.data.reworded, names, config.seed)
   return _compose(config, questions, config.data.split, config.data.objectives)
 
 
+def _real_world(split: str) -> World:
+  return World(tuple(sources.atlas_documents(split)), tuple(sources.load_atlas(split)))
+
+
 def make_worlds(config: Any) -> Worlds:
   """The atlas and invented copies of it, to learn reading from."""
   _check_source(config)
-  return Worlds(sources.atlas_entities(), config.data.split, config.seed, config.sft.invented,
-                config.sft.world_size)
+  split = config.data.split
+  return Worlds(_real_world(split), sources.atlas_entities(split), config.seed,
+                config.sft.invented, config.sft.world_size)
 
 
 def _compose(config: Any, questions: list[Question], split: str,

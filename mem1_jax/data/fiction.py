@@ -30,8 +30,9 @@ class World:
   questions: tuple[Question, ...]
 
 
-def make_world(entities: Sequence[dict], split: str) -> World:
-  """The world of these entities, all of that split."""
+def make_world(entities: Sequence[dict]) -> World:
+  """The world of these entities, all of one split."""
+  split, = {entity['split'] for entity in entities}
   return World(tuple(map(documents.render, entities)),
                tuple(atlas_questions.make_questions(entities, split)))
 
@@ -89,14 +90,14 @@ class Worlds:
   """The real world and invented ones, drawn anew for every block of examples.
 
   Attributes:
-    entities: of the atlas (data/sources.py).
-    split: which of them make a world.
+    real: the real world, of one split.
+    entities: its entities (data/sources.py).
     share: of blocks that are invented, in [0, 1].
     block: examples per world, ≥ 1.
   """
 
+  real: World
   entities: tuple[dict, ...]
-  split: str
   seed: int
   share: float
   block: int
@@ -107,10 +108,8 @@ class Worlds:
 
   def blocks(self) -> Iterator[tuple[range, World]]:
     """Endless: the numbers of the next examples, and the world that they are set in."""
-    entities = [entity for entity in self.entities if entity['split'] == self.split]
-    real = make_world(entities, self.split)
     for block in itertools.count():
-      rng, world = np.random.default_rng([self.seed, block]), real
+      rng, world = np.random.default_rng([self.seed, block]), self.real
       if rng.random() < self.share:
-        world = make_world(invented(entities, int(rng.integers(2**62))), self.split)
+        world = make_world(invented(self.entities, int(rng.integers(2**62))))
       yield range(block * self.block, (block + 1) * self.block), world

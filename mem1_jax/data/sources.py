@@ -27,13 +27,15 @@ def _entities() -> tuple[dict, ...]:
   return tuple(json.loads(line) for line in text.splitlines())
 
 
-def atlas_entities() -> tuple[dict, ...]:
-  """What the atlas knows, of all splits: `kind`, `name`, `split`, `aliases` and `facts` each.
+def atlas_entities(split: str) -> tuple[dict, ...]:
+  """What the atlas knows of a split: `kind`, `name`, `split`, `aliases` and `facts` each.
 
   Raises:
+    ValueError: for an unknown split.
     FileNotFoundError: if the data files were not installed.
   """
-  return _entities()
+  _check_split(split)
+  return tuple(entity for entity in _entities() if entity['split'] == split)
 
 
 def _check_split(split: str) -> None:
