@@ -16,7 +16,6 @@ def get_config() -> ConfigDict:
   c.data.objectives = (1, 2)
   c.sft.steps = 1000
   c.sft.drill_share = 0.4
-  c.sft.slips = 0.03
   c.sft.rows_per_step = 3
   c.sft.save_dtype = 'bfloat16'
   c.rows.length = 1280

@@ -75,7 +75,7 @@ def get_config() -> ConfigDict:
   c.sft.rows_per_step = 8
   c.sft.short_budget = 0.05  # share of episodes whose turns run out, answered on the last
   c.sft.drill_share = 0.3  # of the examples beside the expert's episodes
-  c.sft.invented = 0.8  # share of examples set in invented worlds, where nothing is known by heart
+  c.sft.invented = 0.0  # share of examples set in invented worlds, where nothing is known by heart
   c.sft.world_size = 4000  # examples set in one world
   c.sft.slips = 0.0  # share of generated tokens read as others of their row: see sft.with_slips
   c.sft.max_entries = 24  # of a pre-training list

@@ -82,3 +82,16 @@ def test_prefetched_keeps_order_and_raises_what_the_maker_raises():
   assert [next(items), next(items)] == [1, 2]
   with pytest.raises(RuntimeError, match='straw'):
     next(items)
+
+
+def test_slips_change_a_share_of_what_is_generated_to_other_tokens_of_the_row():
+  episodes = first_rows(config_for('expert'))
+  read = np.asarray(sft.with_slips(episodes, jax.random.key(0), 0.2))
+  is_changed = read != episodes.tokens
+  assert not is_changed[~episodes.tags.is_generated].any()
+  assert 0.1 < is_changed.sum() / episodes.tags.is_generated.sum() < 0.2
+  for row, was, now in zip(is_changed, episodes.tokens, read):
+    assert set(now[row]) <= set(was)
+  other = np.asarray(sft.with_slips(episodes, jax.random.key(1), 0.2))
+  assert (other != read).any()
+  np.testing.assert_array_equal(sft.with_slips(episodes, jax.random.key(0), 0.0), episodes.tokens)
