@@ -27,6 +27,7 @@ from mem1_jax.memory import layout
 from mem1_jax.memory.positions import Gaps, stretch_prompt
 from mem1_jax.metrics import MetricsWriter, describe_run
 from mem1_jax.ops.logprobs import token_logprobs
+from mem1_jax.parallel import sharding
 from mem1_jax.text.tokenizer import Tokenizer
 
 
@@ -100,8 +101,12 @@ def prefetched(iterator: Iterator[Any], depth: int = 4) -> Iterator[Any]:
     yield item
 
 
-def make_step(policy: Any, optimizer: Any, num_valid: int):
-  """The jitted `step((params, opt_state), episodes) -> (state, metrics)`; donates the state."""
+def make_step(policy: Any, optimizer: Any, num_valid: int, shardings: Any, row_sharding: Any):
+  """The jitted `step((params, opt_state), episodes) -> (state, metrics)`; donates the state.
+
+  Args:
+    shardings, row_sharding: where the state and the episodes lie.
+  """
 
   def loss_fn(params, episodes):
     tags = episodes.tags
@@ -122,7 +127,8 @@ def make_step(policy: Any, optimizer: Any, num_valid: int):
     return state, {'loss': loss, 'probability': probability,
                    'tokens': (episodes.tags.key_end > 0).sum()}
 
-  return jax.jit(step, donate_argnums=0)
+  return jax.jit(step, donate_argnums=0, in_shardings=(shardings, row_sharding),
+                 out_shardings=(shardings, sharding.whole(policy.mesh)))
 
 
 def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib.Path:
@@ -139,19 +145,24 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib
   optim_config = assemble.make_optim_config(config, config.sft.steps)
   optimizer = optim.make(optim_config, optim_config.policy_lr)
   params = assemble.initial_params(config, policy)
-  state, begun = (params, optimizer.init(params)), 0
+  state = params, optimizer.init(params)
+  shardings = sharding.tree(policy.mesh, policy.logical_axes(), state)
+  row_sharding = sharding.rows(policy.mesh, config.sft.rows_per_step)
+  state, begun = jax.device_put(state, shardings), 0
   checkpoints = checkpoint.Checkpointer(workdir / 'checkpoints', config.checkpoint.keep)
   if checkpoints.steps():
     checkpoint.check_resumed(workdir, is_resumed)
     state, meta = checkpoints.restore_latest(state)
     begun = meta['step']
   describe_run(workdir, str(config), config.seed, files={'params/': 'the trained parameters'})
-  step = make_step(policy, optimizer, tokenizer.vocab_size)
+  step = make_step(policy, optimizer, tokenizer.vocab_size, shardings, row_sharding)
   examples = itertools.islice(rows(config, tokenizer), begun, None)
   writer = MetricsWriter(workdir, config.log.tensorboard, resume_step=begun)
   with progress.bar(f'SFT {config.sft.data}', config.sft.steps - begun) as bar:
     for i, episodes in zip(range(begun + 1, config.sft.steps + 1), prefetched(examples)):
-      state, metrics = step(state, episodes)
+      episodes = jax.device_put(episodes, row_sharding)
+      with jax.transfer_guard('disallow'):
+        state, metrics = step(state, episodes)
       if i % config.sft.log_every == 0 or i == config.sft.steps:
         writer.write(i, metrics)
       bar.advance(1, f'loss {float(metrics["loss"]):.3f}')

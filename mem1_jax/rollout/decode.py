@@ -6,13 +6,16 @@ without gaps; a turn begins by cutting it to the tokens that stay visible.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from mem1_jax.arrays import Array, KVCache, MemoryState, Params, Turn
+from mem1_jax.model import cache as cache_lib
 from mem1_jax.ops.logprobs import sampling_logits
+from mem1_jax.parallel import sharding
 from mem1_jax.rollout.sampling import Sampling, sample
 from mem1_jax.rollout.stop import build_stop_table
 from mem1_jax.types import Stop
@@ -40,28 +43,39 @@ class EngineConfig:
 class Engine:
   """Compiled `read` and `take_turn` over one cache of fixed size.
 
-  The stop table is the automaton of rollout/stop.py over the vocabulary.
+  The stop table is the automaton of rollout/stop.py over the vocabulary. Parameters, cache and
+  slots lie on the policy's mesh; arrays of the host are put there.
+
+  Attributes:
+    slots, whole: the shardings of arrays [B, …], and of what every device has.
   """
 
   def __init__(self, policy: Any, config: EngineConfig, token_bytes, eos_id: int, pad_id: int):
     self.config = config
     self._policy = policy
     table, start, stop = build_stop_table(token_bytes)
-    self._table = jnp.asarray(table)
     self._automaton = _Automaton(int(start), int(stop), eos_id, pad_id)
-    self._read = jax.jit(self._read_program, donate_argnums=1)
-    self._turn = jax.jit(self._turn_program, donate_argnums=1)
-
-  def init_cache(self) -> KVCache:
-    return self._policy.init_cache(self.config.num_slots, self.config.cache_capacity)
+    empty = functools.partial(policy.init_cache, config.num_slots, config.cache_capacity)
+    params, cache = policy.shardings(), cache_lib.shardings(policy.mesh, jax.eval_shape(empty))
+    slots, whole = sharding.rows(policy.mesh, config.num_slots), sharding.whole(policy.mesh)
+    self.slots, self.whole = slots, whole
+    self._table = jax.device_put(table, whole)
+    self.init_cache = jax.jit(empty, out_shardings=cache)
+    self._read = jax.jit(
+        self._read_program, donate_argnums=1, in_shardings=(params, cache, slots, slots, slots),
+        out_shardings=cache)
+    self._turn = jax.jit(
+        self._turn_program, donate_argnums=1,
+        in_shardings=(params, cache, whole, slots, slots, whole), out_shardings=(slots, cache))
 
   def read(self, params: Params, cache: KVCache, tokens_BP, position_BP, length_B) -> KVCache:
     """Reads new questions into the slots with `length > 0`; other slots stay as they are."""
-    return self._read(params, cache, tokens_BP, position_BP, length_B)
+    return self._read(params, cache, *jax.device_put((tokens_BP, position_BP, length_B), self.slots))
 
   def take_turn(self, params: Params, cache: KVCache, memory: MemoryState, key_B,
                 options: Sampling) -> tuple[Turn, KVCache]:
     """One turn of every slot with `memory.length > 0`. The cache is donated."""
+    memory, options = jax.device_put((memory, options), (self.slots, self.whole))
     return self._turn(params, cache, self._table, memory, key_B, options)
 
   def _read_program(self, params, cache, tokens_BP, position_BP, length_B):

@@ -13,6 +13,7 @@ import pytest
 
 from mem1_jax import checkpoint, optim
 from mem1_jax.ops import logprobs
+from mem1_jax.parallel.mesh import MeshConfig, make_mesh, one_device
 from mem1_jax.rl import advantages, learner, losses
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -26,10 +27,13 @@ OPTIMIZER = optax.adam(0.05)
 SIMPLE = toy.config(epochs=1, num_minibatches=1)
 
 
+ONE_DEVICE = toy.shardings(one_device())
+
+
 @functools.lru_cache  # compiling takes most of the time of these tests
 def _programs(config):
-  return (learner.make_score(toy.NETWORKS, config),
-          learner.make_update(toy.NETWORKS, OPTIMIZER, OPTIMIZER, config))
+  return (learner.make_score(toy.NETWORKS, config, ONE_DEVICE),
+          learner.make_update(toy.NETWORKS, OPTIMIZER, OPTIMIZER, config, ONE_DEVICE))
 
 
 def _setup(config):
@@ -110,8 +114,9 @@ def test_score_by_hand():
   np.testing.assert_allclose(batch.target[:, [1, 3]], want, rtol=1e-4, atol=1e-6)
   np.testing.assert_allclose(batch.advantage[:, [1, 3]], want - np.stack([q, q], 1), rtol=1e-4,
                              atol=1e-5)
-  in_loss = learner.make_score(toy.NETWORKS, dataclasses.replace(
-      config, kl_in='loss', kl_estimator='k3'))(value, other, jnp.float32(0.2), episodes, ROWS)
+  in_loss_score = learner.make_score(toy.NETWORKS, dataclasses.replace(
+      config, kl_in='loss', kl_estimator='k3'), ONE_DEVICE)
+  in_loss = in_loss_score(value, other, jnp.float32(0.2), episodes, ROWS)
   np.testing.assert_allclose(in_loss.target[:, 3], episodes.reward[:, 3], atol=1e-6)
 
 
@@ -141,7 +146,7 @@ def test_one_update_is_one_step_on_the_plain_loss():
   policy_grad, value_grad = jax.jit(jax.grad(plain_loss, (0, 1)))(state.policy, state.value)
   want = jax.tree.map(lambda x, g: x - 0.1 * g, (state.policy, state.value),
                       (policy_grad, value_grad))
-  update = learner.make_update(toy.NETWORKS, optimizer, optimizer, config)
+  update = learner.make_update(toy.NETWORKS, optimizer, optimizer, config, ONE_DEVICE)
   got, metrics = update(state, batch, ROWS, KEY)
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7),
                (got.policy, got.value), want)
@@ -279,8 +284,8 @@ def test_training_resumes_bit_for_bit(tmp_path):
       max_grad_norm=0.5))
   config = toy.config(kl_controller='adaptive')
   reference = toy.policy(0)
-  score = learner.make_score(toy.NETWORKS, config)
-  update = learner.make_update(toy.NETWORKS, *optimizers, config)
+  score = learner.make_score(toy.NETWORKS, config, ONE_DEVICE)
+  update = learner.make_update(toy.NETWORKS, *optimizers, config, ONE_DEVICE)
   start = lambda: learner.init_state(reference, toy.value(), *optimizers, 0.01)
   straight, _, _ = _train(start(), reference, score, update, 0, 4)
   half, _, _ = _train(start(), reference, score, update, 0, 2)
@@ -316,17 +321,14 @@ def test_the_state_owns_its_buffers():
 def test_the_same_on_several_devices():
   if jax.device_count() < 2:
     pytest.skip('needs 2 devices')
-  mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ('data',))
-  rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
-  config = toy.config()
+  shardings, config = toy.shardings(make_mesh(MeshConfig(2, 1, 1))), toy.config()
   state, batch, update = _batch(config)
   want, _ = update(state, batch, ROWS, KEY)
   state, reference, _, _ = _setup(config)
-  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-  episodes = jax.device_put(_episodes(state.policy), rows)
-  state, reference = jax.device_put((state, reference), everywhere)
-  score = learner.make_score(toy.NETWORKS, config, rows)
-  spread_update = learner.make_update(toy.NETWORKS, OPTIMIZER, OPTIMIZER, config, rows)
+  episodes = jax.device_put(_episodes(state.policy), shardings.rows)
+  state, reference = jax.device_put((state, reference), shardings.whole)
+  score = learner.make_score(toy.NETWORKS, config, shardings)
+  spread_update = learner.make_update(toy.NETWORKS, OPTIMIZER, OPTIMIZER, config, shardings)
   batch = score(state.value, reference, state.kl_coef, episodes, ROWS)
   got, _ = spread_update(state, batch, ROWS, KEY)
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), got, want)
