@@ -42,7 +42,8 @@ def rules(mesh: Mesh, **sizes: int) -> tuple[tuple[str, tuple[str, ...]], ...]:
   return tuple((name, _axes(mesh, name, size)) for name, size in (whole | sizes).items())
 
 
-def named(mesh: Mesh, logical_axes: tuple[str | None, ...], shape: tuple[int, ...]) -> NamedSharding:
+def named(
+    mesh: Mesh, logical_axes: tuple[str | None, ...], shape: tuple[int, ...]) -> NamedSharding:
   """The sharding of an array of `shape`, a logical axis or None for each dimension.
 
   Raises:

@@ -70,7 +70,8 @@ class Engine:
 
   def read(self, params: Params, cache: KVCache, tokens_BP, position_BP, length_B) -> KVCache:
     """Reads new questions into the slots with `length > 0`; other slots stay as they are."""
-    return self._read(params, cache, *jax.device_put((tokens_BP, position_BP, length_B), self.slots))
+    question = jax.device_put((tokens_BP, position_BP, length_B), self.slots)
+    return self._read(params, cache, *question)
 
   def take_turn(self, params: Params, cache: KVCache, memory: MemoryState, key_B,
                 options: Sampling) -> tuple[Turn, KVCache]:

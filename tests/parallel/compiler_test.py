@@ -1,4 +1,4 @@
-"""XLA partitions every program on 2x2x2 without a complaint: its warnings are read in a subprocess."""
+"""XLA partitions every program on 2x2x2 without a complaint, read from a subprocess."""
 
 import os
 import pathlib

@@ -61,8 +61,9 @@ def params():
   value = jax.device_get(critic.from_policy(reference, jax.random.key(2)))
   value['value'] = 0.1 * np.cos(np.arange(CONFIG.dim, dtype=np.float32))[:, None]
   reference = jax.device_get(reference)
-  nudge = lambda x: x + 0.01 * np.sin(np.arange(x.size, dtype=x.dtype)).reshape(x.shape)  # noqa: E731
-  return reference, jax.tree.map(nudge, reference), value
+  waves = jax.tree.map(
+      lambda x: 0.01 * np.sin(np.arange(x.size, dtype=x.dtype)).reshape(x.shape), reference)
+  return reference, jax.tree.map(np.add, reference, waves), value
 
 
 @functools.cache
@@ -127,17 +128,18 @@ def turns(*sizes):
   engine = Engine(policy, EngineConfig(
       SLOTS, question_capacity=8, context_capacity=16, turn_capacity=8, cache_capacity=96,
       prefill_chunk=4, num_valid=len(fakes.VOCABULARY)), fakes.VOCABULARY, fakes.EOS, fakes.PAD)
-  rng = np.random.default_rng(0)
-  draw = lambda *shape: rng.integers(2, len(fakes.VOCABULARY), shape, np.int32)  # noqa: E731
-  along = lambda size, start: np.tile(np.arange(start, start + size, dtype=np.int32), (SLOTS, 1))  # noqa: E731
-  reference, slots = jax.device_put(params()[0], policy.shardings()), np.arange(SLOTS, dtype=np.int32)
-  cache = engine.read(reference, engine.init_cache(), draw(SLOTS, 8), along(8, 0), 8 - slots % 3)
+  rng, slots = np.random.default_rng(0), np.arange(SLOTS, dtype=np.int32)
+  tokens = rng.integers(2, len(fakes.VOCABULARY), (3, SLOTS, 16), np.int32)
+  position = np.tile(np.arange(24, dtype=np.int32), (SLOTS, 1))
+  reference = jax.device_put(params()[0], policy.shardings())
+  cache = engine.read(
+      reference, engine.init_cache(), tokens[0, :, :8], position[:, :8], 8 - slots % 3)
   written = []
   for turn in range(2):
     keys = jax.jit(slot_keys, out_shardings=engine.slots)(
         np.int32(0), np.int32(0), slots, 0 * slots, turn + 0 * slots)
     memory = arrays.MemoryState(
-        draw(SLOTS, 16), along(16, 8), np.where(slots == 5, 0, 3 + slots), 8 - slots % 3)
+        tokens[1 + turn], position[:, 8:], np.where(slots == 5, 0, 3 + slots), 8 - slots % 3)
     with jax.transfer_guard('disallow'):
       out, cache = engine.take_turn(reference, cache, memory, keys, sampling(max_tokens=8))
     written.append(jax.device_get(out))

@@ -38,7 +38,8 @@ def _programs(config):
 
 def _setup(config):
   reference = toy.policy(0)
-  state = learner.init_state(reference, toy.value(), OPTIMIZER, OPTIMIZER, 0.01)
+  state = jax.device_put(learner.init_state(
+      reference, toy.value(), OPTIMIZER, OPTIMIZER, 0.01), ONE_DEVICE.state)
   return state, reference, *_programs(config)
 
 
