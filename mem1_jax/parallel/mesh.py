@@ -55,8 +55,8 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
   sizes = config.sizes(len(devices))
   used = math.prod(sizes)
   if used < len(devices):
-    logging.info('the mesh uses %d of %d devices; set one of mesh.data, mesh.fsdp and mesh.tensor '
-                 'to -1 to use all', used, len(devices))
+    logging.warning('the mesh uses %d of %d devices; set one of mesh.data, mesh.fsdp and '
+                    'mesh.tensor to -1 to use all', used, len(devices))
   return jax.make_mesh(
       sizes, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES), devices=devices[:used])
 

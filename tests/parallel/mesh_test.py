@@ -1,7 +1,5 @@
 """Sizes of the mesh: what is left, what does not fit, idle devices."""
 
-import logging
-
 import jax
 import pytest
 
@@ -28,7 +26,6 @@ def test_sizes_that_do_not_fit_say_what_to_do(config, message):
 
 
 def test_idle_devices_are_mentioned(caplog):
-  caplog.set_level(logging.INFO)
   small = make_mesh(MeshConfig(1, 2, 1), jax.devices()[:4])
   assert list(small.devices.flat) == jax.devices()[:2] and 'uses 2 of 4 devices' in caplog.text
   caplog.clear()
