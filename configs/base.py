@@ -53,7 +53,7 @@ def get_config() -> ConfigDict:
   c.rollout = ConfigDict()
   c.rollout.num_slots = 64  # episodes that run side by side
   c.rollout.question_capacity = 1536  # tokens of the longest question: 64 objectives
-  c.rollout.context_capacity = 1152  # tokens a turn may read: its last turn + information
+  c.rollout.context_capacity = 1408  # tokens a turn may read: its last turn + information
   c.rollout.turn_capacity = 1280  # tokens a turn may ever generate: 64 answers, twice
   c.rollout.append_capacity = 8192  # cache of an append-only agent, tokens
   c.rollout.prefill_chunk = 64  # tokens read per step

@@ -159,6 +159,9 @@ def make_engine(config: Any, policy: Policy, tokenizer: Tokenizer, is_append_onl
                 num_slots: int | None = None) -> Engine:
   """The rollout programs, `rollout.num_slots` wide unless said; append-only needs more cache."""
   r = config.rollout
+  if r.context_capacity <= r.turn_capacity:
+    raise ValueError(f'rollout.context_capacity {r.context_capacity} must hold a turn of '
+                     f'rollout.turn_capacity {r.turn_capacity} tokens and the reply to it; raise it.')
   fixed = r.question_capacity + r.context_capacity + r.turn_capacity
   capacity = max(fixed, r.append_capacity) if is_append_only else fixed
   return Engine(policy, EngineConfig(

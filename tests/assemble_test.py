@@ -113,3 +113,11 @@ def test_turn_budgets(turns, budgets):
   config.env.turns = 'many'
   with pytest.raises(ValueError, match='many'):
     assemble.make_environment(config)
+
+
+def test_a_context_holds_the_longest_turn_and_a_reply():
+  config = tiny_config()
+  config.rollout.context_capacity = config.rollout.turn_capacity
+  tokenizer = assemble.make_tokenizer(config)
+  with pytest.raises(ValueError, match='context_capacity 32 must hold a turn'):
+    assemble.make_engine(config, assemble.make_policy(config, tokenizer), tokenizer, False)
