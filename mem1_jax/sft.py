@@ -19,8 +19,8 @@ import numpy as np
 import optax
 
 from mem1_jax import assemble, checkpoint, optim, progress
-from mem1_jax.agents.expert import ExpertError, play
-from mem1_jax.arrays import Array, Episodes, overlay
+from mem1_jax.agents.expert import play
+from mem1_jax.arrays import overlay
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.drills import DrillMaker, cluttered
 from mem1_jax.data.fiction import World
@@ -65,10 +65,23 @@ def expert_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.
       episode = environment.start(task)
       if rng.random() < config.sft.short_budget:
         episode.max_turns = int(rng.integers(1, task.hops + 1))
-      try:
-        yield layout.lay_out(play(task, agent, episode, tokenizer, rng), config.rows.layout)
-      except ExpertError:
-        continue  # the document found is not the one the chain names: nothing to imitate
+      yield layout.lay_out(play(task, agent, episode, tokenizer, rng, mistakes(config, world, rng)),
+                           config.rows.layout)
+
+
+def mistakes(config: Any, world: World, rng: np.random.Generator):
+  """name → a misspelt one, in a share of calls, or None (`sft.mistakes`).
+
+  The expert goes on with what such a search finds, mostly nothing: an agent whose expert
+  never failed does not know how to go on after an error of its own.
+  """
+  def mistake(name: str) -> str | None:
+    if rng.random() >= config.sft.mistakes:
+      return None
+    other = world.documents[rng.integers(len(world.documents))].title
+    wrong = f'{name[:rng.integers(1, len(name) + 1)]}{other[-rng.integers(1, 6):]}'
+    return None if wrong == name else ' '.join(wrong.split())
+  return mistake
 
 
 def rows(config: Any, tokenizer: Tokenizer) -> Iterator[Any]:
@@ -102,43 +115,23 @@ def prefetched(iterator: Iterator[Any], depth: int = 4) -> Iterator[Any]:
     yield item
 
 
-def with_slips(episodes: Episodes, key: Array, share: float) -> Array:
-  """tokens_BS in which a share of what was generated became other tokens of the same row.
-
-  Read instead of the right ones, and with the right ones still to be predicted, they
-  teach to go on after a slip: an agent that never saw one repeats it until its tokens
-  run out. Consumes the key.
-  """
-  where_key, which_key = jax.random.split(key)
-  shape = episodes.tokens.shape
-  is_slip_BS = jax.random.bernoulli(where_key, share, shape) & episodes.tags.is_generated
-  which_BS = jax.random.randint(which_key, shape, 0, shape[1])
-  other_BS = jnp.take_along_axis(episodes.tokens, which_BS, axis=1)
-  is_filled_BS = jnp.take_along_axis(episodes.tags.key_end, which_BS, axis=1) > 0
-  return jnp.where(is_slip_BS & is_filled_BS, other_BS, episodes.tokens)
-
-
-def make_step(policy: Any, optimizer: Any, num_valid: int, slips: float, seed: int):
-  """The jitted `step((trained, opt_state), episodes, frozen, number) -> (state, metrics)`.
+def make_step(policy: Any, optimizer: Any, num_valid: int):
+  """The jitted `step((trained, opt_state), episodes, frozen) -> (state, metrics)`.
 
   It donates the state, not `frozen`: the parameters that adapters stand beside, or None.
-  `slips` is the share of generated tokens that are read wrong, different in every `number`.
   """
 
-  def loss_fn(trained, episodes, frozen, read_BS):
+  def loss_fn(trained, episodes, frozen):
     params, tags = overlay(frozen, trained), episodes.tags
-    hidden_BSD = policy.apply(params, read_BS, tags.position, tags.key_end)
+    hidden_BSD = policy.apply(params, episodes.tokens, tags.position, tags.key_end)
     logprob_BS, _ = token_logprobs(hidden_BSD, policy.head(params), episodes.tokens, 1.0,
                                    num_valid)
     count = jnp.maximum(tags.is_generated.sum(), 1)
     return -(logprob_BS * tags.is_generated).sum() / count, jnp.exp(logprob_BS)
 
-  def step(state, episodes, frozen, number):
+  def step(state, episodes, frozen):
     trained, opt_state = state
-    key = jax.random.fold_in(jax.random.key(seed), number)
-    read_BS = with_slips(episodes, key, slips) if slips else episodes.tokens
-    (loss, prob_BS), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-        trained, episodes, frozen, read_BS)
+    (loss, prob_BS), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained, episodes, frozen)
     updates, opt_state = optimizer.update(grads, opt_state, trained)
     state = optax.apply_updates(trained, updates), opt_state
     is_counted_BS = episodes.tags.is_generated
@@ -174,12 +167,12 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib
     checkpoint.check_origin(meta, origin)
     begun = meta['step']
   describe_run(workdir, str(config), config.seed, files={'params/': 'the trained parameters'})
-  step = make_step(policy, optimizer, tokenizer.vocab_size, config.sft.slips, config.seed)
+  step = make_step(policy, optimizer, tokenizer.vocab_size)
   examples = itertools.islice(rows(config, tokenizer), begun, None)
   writer = MetricsWriter(workdir, config.log.tensorboard, resume_step=begun)
   with progress.bar(f'SFT {config.sft.data}', config.sft.steps - begun) as bar:
     for i, episodes in zip(range(begun + 1, config.sft.steps + 1), prefetched(examples)):
-      state, metrics = step(state, episodes, frozen, np.int32(i))
+      state, metrics = step(state, episodes, frozen)
       if i % config.sft.log_every == 0 or i == config.sft.steps:
         writer.write(i, metrics)
       bar.advance(1, f'loss {float(metrics["loss"]):.3f}')

@@ -7,6 +7,7 @@ replies with `Observation`s; a retriever answers with `Passage`s.
 from collections.abc import Sequence
 import dataclasses
 import enum
+import re
 
 
 class Kind(enum.IntEnum):
@@ -67,11 +68,12 @@ class Question:
   relations: tuple[str, ...] = ()
 
   def left(self, hop: int) -> str:
-    """What is still to be looked up after `hop` look-ups: `capital of country of Cusco`."""
-    return ' of '.join((*reversed(self.relations[hop:]), self.chain[hop]))
+    """What is still to be looked up after `hop` look-ups: `capital of country @ Cusco`."""
+    return sought(self.relations[hop:], self.chain[hop])
 
 
 START, END = '*', '.'  # what leads to a task's first question, and what follows its last
+UNKNOWN = 'unknown'  # the answer to a question that nothing was found for
 
 
 def link(labels: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -84,9 +86,25 @@ def noted(entries: Sequence[tuple[str, str]]) -> list[str]:
   return [f'{START * (i == 0)}>{label}: {answer};' for i, (label, answer) in enumerate(entries)]
 
 
+def sought(relations: Sequence[str], name: str) -> str:
+  """What to look up, and in whose document to begin: `capital of country @ Cusco`."""
+  return f"{' of '.join(reversed(relations))} @ {name}"
+
+
 def taken_up(question: Question) -> str:
-  """The question in its words, then what it looks up: `Name the x of Y. = x of Y`."""
+  """The question in its words, then what it looks up: `Name the x of Y. = x @ Y`."""
   return f'{question.text} = {question.left(0)}'
+
+
+def read_off(relation: str, value: str) -> str:
+  """One fact, as a document of the atlas has it and an agent notes it: ` capital is Oslo.`."""
+  return f' {relation} is {value}.'
+
+
+def value_in(text: str, relation: str) -> str | None:
+  """What a text says of a relation, the first time; None if it says nothing."""
+  found = re.search(rf' {re.escape(relation)} is (\S.*?)\.(?=\s|$)', text)
+  return found and found[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +193,7 @@ class TurnRecord:
 
   context: Context
   written: Segment
-  logprobs: tuple[float, ...]  # of `written`, the sampler's
+  logprobs: tuple[float, ...] | None  # of `written`, the sampler's; None: nothing to learn from
   action: Action
   stop: Stop
   reward: float

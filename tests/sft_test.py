@@ -84,14 +84,23 @@ def test_prefetched_keeps_order_and_raises_what_the_maker_raises():
     next(items)
 
 
-def test_slips_change_a_share_of_what_is_generated_to_other_tokens_of_the_row():
-  episodes = first_rows(config_for('expert'))
-  read = np.asarray(sft.with_slips(episodes, jax.random.key(0), 0.2))
-  is_changed = read != episodes.tokens
-  assert not is_changed[~episodes.tags.is_generated].any()
-  assert 0.1 < is_changed.sum() / episodes.tags.is_generated.sum() < 0.2
-  for row, was, now in zip(is_changed, episodes.tokens, read):
-    assert set(now[row]) <= set(was)
-  other = np.asarray(sft.with_slips(episodes, jax.random.key(1), 0.2))
-  assert (other != read).any()
-  np.testing.assert_array_equal(sft.with_slips(episodes, jax.random.key(0), 0.0), episodes.tokens)
+def test_a_share_of_searches_is_for_misspelt_names():
+  config = config_for('expert')
+  config.sft.mistakes = 0.2
+  world, rng = sft.assemble.make_worlds(config).real, np.random.default_rng(0)
+  mistake = sft.mistakes(config, world, rng)
+  made = [mistake('Porto Novo') for _ in range(1000)]
+  wrong = [name for name in made if name is not None]
+  assert 120 < len(wrong) < 220 and len(set(wrong)) > 100 and 'Porto Novo' not in wrong
+  assert all(name[0] == 'P' and name == ' '.join(name.split()) for name in wrong)
+
+
+def test_nothing_is_learned_from_a_mistake_but_from_how_it_goes_on():
+  def taught(share):
+    config = config_for('expert')
+    config.sft.mistakes = share
+    tags = first_rows(config).tags
+    is_written = (tags.kind == Kind.STATE) | (tags.kind == Kind.ACTION)
+    return tags.is_generated.sum() / is_written.sum()
+
+  assert taught(0.5) < 0.8 * taught(0.0)

@@ -24,3 +24,16 @@ def test_types_import_without_jax():
   code = 'import sys, mem1_jax.types; sys.exit("jax" in sys.modules)'
   root = pathlib.Path(__file__).resolve().parents[1]
   assert subprocess.run([sys.executable, '-c', code], check=False, cwd=root).returncode == 0
+
+
+def test_a_value_is_read_as_it_is_noted():
+  text = 'A city. Its population is 1.2 million. And its larger neighbor is St Mary.'
+  assert types.value_in(text, 'population') == '1.2 million'
+  assert types.value_in(text, 'larger neighbor') == 'St Mary'
+  assert types.value_in(text, 'capital') is None and types.value_in('', 'capital') is None
+  assert types.value_in('Its' + types.read_off('code', '(x'), 'code') == '(x'
+  assert types.value_in(' a.b is c.', 'axb') is None
+
+
+def test_what_is_sought_names_where_to_begin():
+  assert types.sought(('country', 'capital'), 'Cusco') == 'capital of country @ Cusco'

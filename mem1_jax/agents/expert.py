@@ -1,23 +1,27 @@
-"""A scripted expert that knows each question's chain of look-ups.
+"""A scripted expert that knows each question's relations and where to begin.
 
 It plays the environment as the two agents would, in their formats, and its
 trajectories train them (sft.py). What it writes in a turn:
 
-    constant memory   <think>*>[kf]: Oslo;>[zb]: 51;>[xa] Name the capital of the country of Cusco.
-                      = capital of country of Cusco</think><search> Cusco</search>
-    full context      the same from [zb]: 51; on
+    constant memory   <think> currency is pounds.*>[kf]: Oslo;>[zb]: pounds;>[xa] Name the
+                      capital of the country of Cusco. = capital of country @ Cusco</think>
+                      <search> Cusco</search>
+    full context      the same, without `*>[kf]: Oslo;>`
 
-Answers found so far stand under their labels, each closed by `;`. From each the table of
-contents leads on to the next label: so that never depends on a place in a list. After
-them comes the question at hand: copied, then reduced to what is still to be looked up;
-the next turn says `[xa] capital of Peru`. The constant-memory agent rewrites the whole
-list each turn; the full-context agent, which can read its earlier turns, writes what is
-new. The last turn ends the list with `>.`, and answers by writing it once more:
+First comes what the last document says, in its words. Then the answers so far, under
+their labels, each closed by `;`. From each the table of contents leads on to the next
+label: so that never depends on a place in a list. After them comes the question at hand:
+copied, then reduced to what is to be looked up, behind `@` where; the next turn says
+`[xa] capital @ Peru`. What a document does not say is unknown, and so is the answer. The
+constant-memory agent rewrites the whole list each turn; the full-context agent, which can
+read its earlier turns, writes what is new. The last turn ends the list with `>.`, and
+answers by writing it once more:
 
-    <answer> *>[kf]: Oslo;>[zb]: 51;>[xa]: Lima;>.</answer>
+    <answer> *>[kf]: Oslo;>[zb]: pounds;>[xa]: Lima;>.</answer>
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,43 +29,51 @@ import numpy as np
 from mem1_jax.agents.agent import Agent
 from mem1_jax.memory.segments import parse_turn
 from mem1_jax.text.tokenizer import Tokenizer
-from mem1_jax.types import END, START, Segment, Stop, Task, Trajectory, TurnRecord, noted, taken_up
-
-UNKNOWN = 'unknown'
+from mem1_jax.types import (END, START, UNKNOWN, Segment, Stop, Task, Trajectory, TurnRecord, noted,
+                            read_off, sought, taken_up, value_in)
 
 
 class ExpertError(RuntimeError):
-  """A look-up did not return what the chain says: the episode teaches nothing."""
+  """A question has no chain of look-ups: there is nothing to imitate."""
 
 
 @dataclasses.dataclass
 class _Progress:
-  """Which question, which of its hops, and the answers so far."""
+  """Which question, what is left of it, and the answers so far."""
 
   task: Task
   has_memory: bool  # rewrite all answers each turn, or only the new one
   answers: list[str] = dataclasses.field(default_factory=list)
   hop: int = 0
+  name: str = ''  # where to look next
+  said: str = ''  # what the last document said
   num_told: int = -1  # answers an append-only agent has written down; -1: nothing yet
+
+  def __post_init__(self):
+    for question in self.task.questions:
+      if not question.chain:
+        raise ExpertError(f'question {question.id!r} has no chain for an expert to follow')
+    self._begin()
+
+  def _begin(self):
+    """Turns to the next question, if there is one."""
+    self.hop = 0
+    if not self.is_done:
+      self.name = self.task.questions[len(self.answers)].chain[0]
 
   @property
   def is_done(self) -> bool:
     return len(self.answers) == len(self.task.questions)
 
   def read(self, information: str):
-    """Takes what the last search found.
-
-    Raises:
-      ExpertError: if the document does not say what the chain expects.
-    """
-    question = self.task.questions[len(self.answers)]
-    found = question.found[self.hop]
-    if found not in information:
-      raise ExpertError(f'{found!r} is not in {information!r}.')
+    """Takes what the last search found: a value, or nothing."""
+    relations = self.task.questions[len(self.answers)].relations
+    value = value_in(information, relations[self.hop]) or UNKNOWN
+    self.said, self.name = read_off(relations[self.hop], value), value
     self.hop += 1
-    if self.hop == len(question.chain):
-      self.answers.append(found)
-      self.hop = 0
+    if self.hop == len(relations) or value == UNKNOWN:
+      self.answers.append(value)
+      self._begin()
 
   def _notes(self, number: int) -> str:
     """The first answers, up to where the next question's label is to stand."""
@@ -70,12 +82,8 @@ class _Progress:
     entries = list(zip(self.task.labels, self.answers[:number]))
     return ''.join(noted(entries)) + ('>' if number else f'{START}>')
 
-  def write(self, is_last_turn: bool) -> str:
-    """The text of this turn.
-
-    Raises:
-      ExpertError: if the question that is next has no chain of look-ups.
-    """
+  def write(self, is_last_turn: bool, mistaken: str | None) -> str:
+    """The text of this turn; `mistaken` is the name to write and to search instead of the right one."""
     labels, number = self.task.labels, len(self.answers)
     notes = self._notes(number)
     if not self.has_memory:  # goes on where its last turn ended
@@ -85,17 +93,17 @@ class _Progress:
       answers = self.answers + [UNKNOWN] * (len(labels) - number)
       answer = ''.join(noted(list(zip(labels, answers)))) + f'>{END}'
       end = END if self.is_done else labels[number]
-      return f'<think>{notes}{end}</think><answer> {answer}</answer>'
-    question = self.task.questions[number]
-    if not question.chain:
-      raise ExpertError(f'question {question.id!r} has no chain for an expert to follow')
-    words = question.left(self.hop) if self.hop else taken_up(question)
-    return (f'<think>{notes}{labels[number]} {words}</think>'
-            f'<search> {question.chain[self.hop]}</search>')
+      return f'<think>{self.said}{notes}{end}</think><answer> {answer}</answer>'
+    question, name = self.task.questions[number], mistaken or self.name
+    words = sought(question.relations[self.hop:], name)
+    if not self.hop:
+      words = taken_up(question).removesuffix(question.left(0)) + words
+    return f'<think>{self.said}{notes}{labels[number]} {words}</think><search> {name}</search>'
 
 
 def play(task: Task, agent: Agent, episode: Any, tokenizer: Tokenizer,
-         rng: np.random.Generator | None) -> Trajectory:
+         rng: np.random.Generator | None,
+         mistake: Callable[[str], str | None] = lambda name: None) -> Trajectory:
   """The expert's trajectory of one task, in the agent's format and ids.
 
   Args:
@@ -104,23 +112,27 @@ def play(task: Task, agent: Agent, episode: Any, tokenizer: Tokenizer,
     episode: a fresh one of the task (env/environment.py).
     tokenizer: the agent's.
     rng: of position gaps; None for none.
+    mistake: the name that a turn mistakes this one for, or None. Nothing is to be learned
+      from such a turn (its logprobs are None), but from how the expert goes on.
 
   Raises:
-    ExpertError: when the environment does not let the chain be followed.
+    ExpertError: when a question has no chain to follow.
   """
   progress = _Progress(task, not agent.is_append_only)
   prompt = agent.prompt(task, rng)
   turns, information = [], ''
   while True:
     context, _ = agent.context(prompt, turns, information, rng)
-    text = progress.write(episode.turns + 1 == episode.max_turns)
+    is_last_turn = episode.turns + 1 == episode.max_turns
+    mistaken = None if progress.is_done or is_last_turn else mistake(progress.name)
+    text = progress.write(is_last_turn, mistaken)
     ids = tuple(tokenizer.encode(text))
     parsed = parse_turn(ids, tokenizer.token_bytes)
     observation = episode.step(parsed.action)
     first = context.segment.positions[-1] + 1
     written = Segment(ids, tuple(range(first, first + len(ids))), tuple(int(k) for k in parsed.kind))
-    turns.append(TurnRecord(context, written, (0.0,) * len(ids), parsed.action, Stop.TAG,
-                            observation.reward))
+    logprobs = None if mistaken else (0.0,) * len(ids)
+    turns.append(TurnRecord(context, written, logprobs, parsed.action, Stop.TAG, observation.reward))
     if observation.is_done:
       return Trajectory(task, prompt, tuple(turns), agent.is_append_only, 0, parsed.action.text,
                         episode.searches)

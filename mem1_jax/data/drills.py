@@ -10,8 +10,8 @@ or episode. What is predicted follows `prompt`; both are plain text.
     look-up    *>[kf]: Oslo;>[zb]: 51;>.         ?[zb]    → [zb]: 51
     next       *>[kf] [kf]>[zb] [zb]>. …         ?[kf]    → [kf]>[zb]
     recall     the same                          ?[kf]    → the same, and the question of [zb]
-    advance    such questions, a list, a document         → the list carried on by what it says
-    read       a question and its documents      → the question reduced step by step, its answer
+    advance    such questions, a list, a document         → what it says, the list carried on by it
+    read       a question and its documents      → what each says, and what is left of the question
     documents  → the documents themselves
 """
 
@@ -22,7 +22,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from mem1_jax.data.rewording import reworded
-from mem1_jax.types import END, Listing, Passage, Question, Task, link, noted, taken_up
+from mem1_jax.types import (END, UNKNOWN, Listing, Passage, Question, Task, link, noted, read_off,
+                            sought, taken_up, value_in)
+
+
+NOTHING = ' No results.\n'  # what stands for a document where none was found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +182,7 @@ class _Questions:
     questions: in their order.
     labels: theirs.
     starts: the start of every link, `*` first.
-    steps: what each link leads to: `[kf]>[zb] Name the x of Y. = x of Y`, last `[zb]>.`.
+    steps: what each link leads to: `[kf]>[zb] Name the x of Y. = x @ Y`, last `[zb]>.`.
     text: links and questions, in any order.
   """
 
@@ -216,8 +220,9 @@ def _recall(maker: DrillMaker, rng) -> Drill:
 def _advance(maker: DrillMaker, rng) -> Drill:
   """A list of answers is carried on by what one document says.
 
-  After `=` the whole list is written again, after `+` only what is new. A list that has
-  come to its end is now and then written once more, as an answer is.
+  First comes what the document says. After `=` the whole list is written again then, after
+  `+` only what is new. Now and then it is another document, or none: what that does not say
+  is unknown. A list that has come to its end is now and then written once more, as an answer is.
   """
   shown = _questions(maker, rng)
   num = len(shown.questions)
@@ -229,26 +234,30 @@ def _advance(maker: DrillMaker, rng) -> Drill:
   hop = maker.pick(rng, [h for h, title in enumerate(question.chain) if maker.document(title)])
   label, known = shown.labels[at], ''.join([*noted(entries[:at]), '>'])
   now = question.left(hop) if hop else taken_up(question)
-  if hop + 1 < len(question.chain):
-    new = f'{label} {question.left(hop + 1)}'
+  document = maker.text(maker.document(question.chain[hop]))
+  if rng.random() < 0.1:
+    document = maker.text(maker.pick(rng, maker.documents)) if rng.random() < 0.5 else NOTHING
+  relation, *rest = question.relations[hop:]
+  value = value_in(document, relation) or UNKNOWN
+  if rest and value != UNKNOWN:
+    new = f'{label} {sought(rest, value)}'
   else:
-    new = f'{label}: {question.found[-1]};' + shown.steps[at + 1].removeprefix(label)
-  document = maker.document(question.chain[hop])
-  text = f'{shown.text}{known}{label} {now}\n{maker.text(document)}'
+    new = f'{label}: {value};' + shown.steps[at + 1].removeprefix(label)
+  text, said = f'{shown.text}{known}{label} {now}\n{document}', read_off(relation, value)
   if rng.random() < 0.3:
-    return Drill('advance', f'{text}+', new)
-  return Drill('advance', f'{text}=', known + new)
+    return Drill('advance', f'{text}+', said + new)
+  return Drill('advance', f'{text}=', said + known + new)
 
 
 def _read(maker: DrillMaker, rng) -> Drill:
-  """A question and its documents among others → it is reduced look-up by look-up."""
+  """A question and its documents among others → look-up by look-up, what is sought and found."""
   question = maker.asked(rng)
   passages = [p for p in map(maker.document, question.chain) if p is not None]
   others = maker.pick(rng, maker.documents, int(rng.integers(0, 3)))
   passages += others
   text = ''.join(maker.text(passages[i]) for i in rng.permutation(len(passages)))
-  steps = [question.left(hop) for hop in range(len(question.chain))]
-  target = '; '.join((*steps, question.found[-1]))
+  target = ' '.join(question.left(hop) + ';' + read_off(question.relations[hop], found)
+                    for hop, found in enumerate(question.found))
   if rng.random() < 0.5:
     return Drill('read', f'{question.text}\n{text}=', f' {target}')
   return Drill('read', f'{text}{question.text}\n=', f' {target}')
@@ -260,5 +269,5 @@ def _documents(maker: DrillMaker, rng) -> Drill:
                + ''.join(maker.text(passage) for passage in rest).rstrip('\n'))
 
 
-_KINDS = (_echo, _echo, _copy, _copy, _look_up, _next, _recall, _recall, _recall,
-          _advance, _advance, _advance, _advance, _advance, _advance, _read, _read, _read, _read, _read, _read, _documents)
+_KINDS = (*[_echo] * 2, *[_copy] * 2, _look_up, _next, *[_recall] * 3, *[_advance] * 6,
+          *[_read] * 6, _documents)

@@ -19,7 +19,8 @@ QUESTIONS = (
                    ('Peru', 'sol'), ('country', 'currency')))
 TASK = types.Task('t', QUESTIONS, ('[kf]', '[zb]'), 'test')
 CONFIG = qa.QAConfig(top_k=1, max_passage_chars=200, slack=3, max_turns=None)
-FACTS = {'Norway': 'Its capital is Oslo.', 'Cusco': 'A city of Peru.', 'Peru': 'It pays in sol.'}
+FACTS = {'Norway': 'Its capital is Oslo.', 'Cusco': 'A city. Its country is Peru.',
+         'Peru': 'And its currency is sol.'}
 
 
 class Shelf:

@@ -9,6 +9,7 @@ from mem1_jax.agents.full_context import FullContextAgent
 from mem1_jax.agents.mem1 import Mem1Agent
 from mem1_jax.data import sources
 from mem1_jax.env.qa import QAConfig, QAEnvironment
+from mem1_jax.memory import layout
 from mem1_jax.memory.positions import Gaps
 from mem1_jax.retrieval.bm25 import BM25Retriever
 from mem1_jax.text.tokenizer import SentencePieceTokenizer
@@ -50,11 +51,12 @@ def test_the_constant_memory_agents_text(environment):
   played = expert.play(t, AGENTS[Mem1Agent], environment.start(t), TOKENIZER, None)
   a, b, (m, c) = one.found[0], two.found[1], two.chain
   assert texts(played) == [
-      f'<think>*>[kf] {one.text} = {one.relations[0]} of Cusco</think><search> Cusco</search>',
-      f'<think>*>[kf]: {a};>[zb] {two.text} = {two.relations[1]} of {two.relations[0]} of {m}'
-      f'</think><search> {m}</search>',
-      f'<think>*>[kf]: {a};>[zb] {two.relations[1]} of {c}</think><search> {c}</search>',
-      f'<think>*>[kf]: {a};>[zb]: {b};>.</think>'
+      f'<think>*>[kf] {one.text} = {one.relations[0]} @ Cusco</think><search> Cusco</search>',
+      f'<think> {one.relations[0]} is {a}.*>[kf]: {a};>[zb] {two.text}'
+      f' = {two.relations[1]} of {two.relations[0]} @ {m}</think><search> {m}</search>',
+      f'<think> {two.relations[0]} is {c}.*>[kf]: {a};>[zb] {two.relations[1]} @ {c}</think>'
+      f'<search> {c}</search>',
+      f'<think> {two.relations[1]} is {b}.*>[kf]: {a};>[zb]: {b};>.</think>'
       f'<answer> *>[kf]: {a};>[zb]: {b};>.</answer>']
   assert (played.reward, played.answer, played.searches) == (2.0, f'*>[kf]: {a};>[zb]: {b};>.', 3)
   assert [turn.action.kind.value for turn in played.turns] == ['search'] * 3 + ['answer']
@@ -66,11 +68,13 @@ def test_the_full_context_agents_text(environment):
   played = expert.play(t, AGENTS[FullContextAgent], environment.start(t), TOKENIZER, None)
   a, b, (m, c) = one.found[0], two.found[1], two.chain
   assert texts(played) == [
-      f'<think>*>[kf] {one.text} = {one.relations[0]} of Cusco</think><search> Cusco</search>',
-      f'<think>[kf]: {a};>[zb] {two.text} = {two.relations[1]} of {two.relations[0]} of {m}'
-      f'</think><search> {m}</search>',
-      f'<think>[zb] {two.relations[1]} of {c}</think><search> {c}</search>',
-      f'<think>[zb]: {b};>.</think><answer> *>[kf]: {a};>[zb]: {b};>.</answer>']
+      f'<think>*>[kf] {one.text} = {one.relations[0]} @ Cusco</think><search> Cusco</search>',
+      f'<think> {one.relations[0]} is {a}.[kf]: {a};>[zb] {two.text}'
+      f' = {two.relations[1]} of {two.relations[0]} @ {m}</think><search> {m}</search>',
+      f'<think> {two.relations[0]} is {c}.[zb] {two.relations[1]} @ {c}</think>'
+      f'<search> {c}</search>',
+      f'<think> {two.relations[1]} is {b}.[zb]: {b};>.</think>'
+      f'<answer> *>[kf]: {a};>[zb]: {b};>.</answer>']
   assert (played.reward, played.is_append_only) == (2.0, True)
 
 
@@ -91,10 +95,10 @@ def test_the_last_turn_answers_what_is_known(environment, make):
   episode = environment.start(task())
   episode.max_turns = 2
   played = expert.play(task(), AGENTS[make], episode, TOKENIZER, None)
-  a = task().questions[0].found[0]
-  carried = '*>' if make is Mem1Agent else ''
+  one = task().questions[0]
+  a, carried = one.found[0], '*>' if make is Mem1Agent else ''
   assert texts(played)[1] == (
-      f'<think>{carried}[kf]: {a};>[zb]</think>'
+      f'<think> {one.relations[0]} is {a}.{carried}[kf]: {a};>[zb]</think>'
       f'<answer> *>[kf]: {a};>[zb]: unknown;>.</answer>')
   assert played.reward == 1.0
 
@@ -106,10 +110,34 @@ class Nothing:
     return [[] for _ in queries]
 
 
-def test_a_chain_that_cannot_be_followed(environment):
-  agent, lost = AGENTS[Mem1Agent], QAEnvironment(Nothing(), CONFIG)
-  with pytest.raises(expert.ExpertError, match='No results'):
-    expert.play(task(), agent, lost.start(task()), TOKENIZER, None)
+def test_what_is_not_found_is_unknown():
+  lost, (one, two) = QAEnvironment(Nothing(), CONFIG), task().questions
+  played = expert.play(task(), AGENTS[Mem1Agent], lost.start(task()), TOKENIZER, None)
+  _, second, last = texts(played)
+  assert second.startswith(f'<think> {one.relations[0]} is unknown.*>[kf]: unknown;>[zb] {two.text}')
+  assert last == (f'<think> {two.relations[0]} is unknown.*>[kf]: unknown;>[zb]: unknown;>.</think>'
+                  '<answer> *>[kf]: unknown;>[zb]: unknown;>.</answer>')
+  assert played.reward == 0.0
+
+
+@pytest.mark.parametrize('make', list(AGENTS))
+def test_the_expert_goes_on_after_a_mistake_that_is_not_to_be_learned(environment, make):
+  two = task().questions[1]
+  played = expert.play(task(), AGENTS[make], environment.start(task()), TOKENIZER, None,
+                       lambda name: 'Qwrtzl' if name == 'Cusco' else None)
+  first, second, *_ = texts(played)
+  relation = task().questions[0].relations[0]
+  assert first.endswith(f'= {relation} @ Qwrtzl</think><search> Qwrtzl</search>')
+  assert second.startswith(f'<think> {relation} is unknown.')
+  assert f'[kf]: unknown;>[zb] {two.text} = ' in second
+  assert [turn.logprobs is None for turn in played.turns] == [True] + [False] * 3
+  columns = layout.lay_out(played)
+  assert set(columns['turn'][columns['is_generated']]) == {1, 2, 3}
+  assert played.reward == 1.0
+
+
+def test_a_question_without_a_chain(environment):
+  agent = AGENTS[Mem1Agent]
   unknown = types.Task('u', (types.Question('q', 'Who?', ('x',)),), ('[kf]',), 'test')
   with pytest.raises(expert.ExpertError, match="question 'q' has no chain"):
     expert.play(unknown, agent, environment.start(unknown), TOKENIZER, None)

@@ -117,7 +117,7 @@ def test_recall():
 
 
 def test_advance_carries_a_list_on_by_one_step():
-  whole, tails, ends, once_more = 0, 0, 0, 0
+  whole, tails, ends, once_more, lost = 0, 0, 0, 0, 0
   for drill in made('advance'):
     links = drill.prompt.splitlines()[0].split()
     if drill.prompt.endswith('>.\n'):
@@ -127,26 +127,31 @@ def test_advance_carries_a_list_on_by_one_step():
       continue
     *_, before, document, cue = drill.prompt.splitlines()
     known, label, now = re.fullmatch(r'(.*>)(\[\w\]) ([^;]*)', before).groups()
-    now = now.split(' = ')[-1]  # mayor of capital of Land0, or mayor of Town0
-    title, fact = re.fullmatch(r' (\w+): (.*)', document).groups()
-    assert now.endswith(f'of {title}')
-    target = drill.target
+    now = now.split(' = ')[-1]  # mayor of capital @ Land0, or mayor @ Town0
+    relation = now.split(' @ ')[0].split(' of ')[-1]
+    value = types.value_in(document, relation) or 'unknown'
+    said, target = f' {relation} is {value}.', drill.target
+    assert target.startswith(said)
+    target = target.removeprefix(said)
     if cue == '=':
       assert target.startswith(known + label)
       target, whole = target.removeprefix(known), whole + 1
     else:
       tails += 1
-    if now.startswith('mayor of capital'):
-      assert re.fullmatch(re.escape(label) + r' mayor of Town\d', target)
+    if value == 'unknown':
+      assert document == ' No results.' or not document.startswith(f" {now.split(' @ ')[1]}:")
+      lost += 1
+    if ' of ' in now and value != 'unknown':
+      assert target == f'{label} mayor @ {value}'
     else:
       found, following, rest = re.fullmatch(
           re.escape(label) + r': (\w+);>(\[\w\]|\.)(.*)', target).groups()
-      assert f'mayor is {found}.' in fact
+      assert found == value
       assert f'{label}>{following}' in links
       is_end = following == '.'
       assert bool(rest) != is_end
       ends += is_end
-  assert whole > tails > 0 and ends > 0 and once_more > 0
+  assert whole > tails > 0 and ends > 0 and once_more > 0 and lost > 0
 
 
 def test_read():
@@ -154,8 +159,8 @@ def test_read():
   for drill in made('read'):
     asked, = [q for text, q in texts.items() if text in drill.prompt]
     land, town = asked.chain
-    assert drill.target.strip() == (
-        f'mayor of capital of {land}; mayor of {town}; {asked.found[-1]}')
+    assert drill.target == (f' mayor of capital @ {land}; capital is {town}.'
+                            f' mayor @ {town}; mayor is {asked.found[-1]}.')
     assert f' {town}: Its river is' in drill.prompt
     assert drill.prompt.endswith('\n=') and drill.target.startswith(' ')
   assert {d.prompt.startswith('Mayor') for d in made('read')} == {True, False}

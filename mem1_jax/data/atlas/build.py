@@ -28,7 +28,7 @@ FACTS = pathlib.Path(__file__).with_name('facts.jsonl')
 
 MAX_CITIES = 20  # per country, besides those with an airport, so that no country rules a split
 MAX_AIRPORTS = 60
-MAX_CHARS = 120  # of a country's document
+MAX_CHARS = 135  # of a country's document
 ELEMENT_BLOCK = 6  # neighbouring elements share a split, since they link to each other
 SALT = 'atlas'  # of the split hash
 

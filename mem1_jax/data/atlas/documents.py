@@ -1,7 +1,8 @@
 """Renders an entity's facts as one short document, always in the same words for the same entity.
 
-The wording and the order of the sentences vary from entity to entity (by a hash
+The beginnings and the order of the sentences vary from entity to entity (by a hash
 of its name), so that reading a document needs the relation's word, not a place.
+Every fact reads ` RELATION is VALUE.`, which is how an agent notes it (types.read_off).
 The text does not repeat its title: a passage is read as `title: text`. A value
 always follows a space and is followed by punctuation, so that it is cut into the
 same tokens wherever it stands.
@@ -9,17 +10,11 @@ same tokens wherever it stands.
 
 import hashlib
 
-from mem1_jax.types import Passage
+from mem1_jax.types import Passage, read_off
 
-INTRO = {
-    'country': ('A country in {continent}.', "One of {continent}'s countries.",
-                'Its continent is {continent}.'),
-    'city': ('A city in {country}.', 'Its country is {country}.', "One of {country}'s cities."),
-    'airport': ('Serves the city of {city}.', 'Its city is {city}.', "One of {city}'s airports."),
-    'element': ('An element.',),
-}
-IN_INTRO = {'continent', 'country', 'city'}
-SENTENCES = ('Its {relation} is {value}.', 'The {relation} is {value}.', 'Has {relation} {value}.')
+INTRO = {'country': 'A country.', 'city': 'A city.', 'airport': 'An airport.',
+         'element': 'An element.'}
+BEGINNINGS = ('Its', 'The', 'And its')
 
 
 def draw(key: str, bound: int) -> int:
@@ -28,17 +23,13 @@ def draw(key: str, bound: int) -> int:
 
 
 def _sentence(name: str, relation: str, value: str) -> str:
-  template = SENTENCES[draw(f'{name}/{relation}/sentence', len(SENTENCES))]
-  return template.format(relation=relation, value=value)
+  beginning = BEGINNINGS[draw(f'{name}/{relation}/sentence', len(BEGINNINGS))]
+  return beginning + read_off(relation, value)
 
 
 def render(entity: dict) -> Passage:
   """The document of one line of facts.jsonl; its title is the entity's name."""
   name, facts = entity['name'], entity['facts']
-  intros = INTRO[entity['kind']]
-  intro = intros[draw(f'{name}/intro', len(intros))]
-  values = {relation: value[0] for relation, value in facts.items() if relation in IN_INTRO}
-  relations = [relation for relation in facts if relation not in IN_INTRO]
-  relations.sort(key=lambda relation: draw(f'{name}/{relation}/order', 2**32))
+  relations = sorted(facts, key=lambda relation: draw(f'{name}/{relation}/order', 2**32))
   sentences = [_sentence(name, relation, facts[relation][0]) for relation in relations]
-  return Passage(title=name, text=' '.join([intro.format(**values), *sentences]))
+  return Passage(title=name, text=' '.join([INTRO[entity['kind']], *sentences]))

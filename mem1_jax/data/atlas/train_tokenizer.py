@@ -27,8 +27,8 @@ TAGS = ('<think>', '</think>', '<search>', '</search>', '<information>', '</info
         '<answer>', '</answer>')
 # What environments and agents say around the facts, often enough to become words.
 ENVIRONMENT = (
-    'Turns left: 12.', 'Last turn: answer now.', ' No results.', ' Malformed: ',
-    '; ', ': ', ' ->', ' = ', ' | ', ' ?', ' (1) ',
+    'Turns left: 12.', 'Last turn: answer now.', ' No results.', ' Invalid action: ',
+    ' is unknown.', ' unknown', '; ', ': ', ' = ', ' @ ', ' ?', ' (1) ',
 )
 ENVIRONMENT_REPEATS = 200
 

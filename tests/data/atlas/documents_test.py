@@ -3,6 +3,7 @@
 import collections
 
 from mem1_jax.data.atlas import documents
+from mem1_jax.types import value_in
 
 OSLO = {'kind': 'city', 'name': 'Oslo', 'facts': {
     'country': ['Norway'], 'population': ['580 thousand'], 'airport': ['Gardermoen Airport']}}
@@ -11,8 +12,8 @@ OSLO = {'kind': 'city', 'name': 'Oslo', 'facts': {
 def test_a_document_holds_every_fact_and_not_its_title():
   passage = documents.render(OSLO)
   assert passage.title == 'Oslo' and passage == documents.render(OSLO)
-  for (value,) in OSLO['facts'].values():
-    assert f' {value}' in passage.text
+  for relation, (value,) in OSLO['facts'].items():
+    assert value_in(passage.text, relation) == value
   assert 'Oslo' not in passage.text
 
 
