@@ -22,8 +22,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mem1_jax.data.rewording import reworded
-from mem1_jax.types import (END, UNKNOWN, Listing, Passage, Question, Task, link, noted, read_off,
-                            sought, taken_up, value_in)
+from mem1_jax.types import (END, START, UNKNOWN, Listing, Passage, Question, Task, link, noted,
+                            read_off, sought, taken_up, value_in)
 
 
 NOTHING = ' No results.\n'  # what stands for a document where none was found
@@ -232,7 +232,7 @@ def _advance(maker: DrillMaker, rng) -> Drill:
   if at == num - 1 and rng.random() < 0.3:
     return Drill('advance', f'{shown.text}{_list(entries)}\n', _list(entries))
   hop = maker.pick(rng, [h for h, title in enumerate(question.chain) if maker.document(title)])
-  label, known = shown.labels[at], ''.join([*noted(entries[:at]), '>'])
+  label, known = shown.labels[at], ''.join(noted(entries[:at])) + ('>' if at else f'{START}>')
   now = question.left(hop) if hop else taken_up(question)
   document = maker.text(maker.document(question.chain[hop]))
   if rng.random() < 0.1:
