@@ -78,6 +78,7 @@ def get_config() -> ConfigDict:
   c.sft.invented = 0.0  # share of examples set in invented worlds, where nothing is known by heart
   c.sft.world_size = 4000  # examples set in one world
   c.sft.mistakes = 0.05  # share of the expert's searches for a misspelt name: see sft.mistakes
+  c.sft.garbled = 0.03  # share of the expert's turns that break off without an action: see sft.garbled
   c.sft.max_entries = 24  # of a pre-training list
   c.sft.scatter = 0.3  # share of pre-training lists with documents in between
   c.sft.log_every = 20  # steps

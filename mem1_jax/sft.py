@@ -51,7 +51,10 @@ def make_drills(config: Any, world: World) -> DrillMaker:
 
 
 def expert_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.ndarray]]:
-  """Endless laid out episodes of the scripted expert, some drills among them."""
+  """Endless laid out episodes of the scripted expert, some drills among them.
+
+  An episode that mistakes made longer than a row is left out.
+  """
   drills, agent = text_examples(config, tokenizer), assemble.make_agent(config, tokenizer)
   for indices, world in assemble.make_worlds(config).blocks():
     maker = make_drills(config, world)
@@ -65,8 +68,22 @@ def expert_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.
       episode = environment.start(task)
       if rng.random() < config.sft.short_budget:
         episode.max_turns = int(rng.integers(1, task.hops + 1))
-      yield layout.lay_out(play(task, agent, episode, tokenizer, rng, mistakes(config, world, rng)),
-                           config.rows.layout)
+      trajectory = play(task, agent, episode, tokenizer, rng, mistakes(config, world, rng),
+                        lambda text: garbled(text, rng) if rng.random() < config.sft.garbled
+                        else None)
+      columns = layout.lay_out(trajectory, config.rows.layout)
+      if len(columns['tokens']) <= config.rows.length:
+        yield columns
+
+
+def garbled(text: str, rng: np.random.Generator) -> str:
+  """A turn's text that breaks off within its first tag and repeats a piece of itself.
+
+  That is how turns of small models go wrong. The expert writes its turn anew after it.
+  """
+  end = int(rng.integers(len('<think>'), text.index('</think>') + 1))
+  piece = text[max(len('<think>'), end - int(rng.integers(1, 30))):end]
+  return text[:end] + piece * int(rng.integers(0, 6))
 
 
 def mistakes(config: Any, world: World, rng: np.random.Generator):

@@ -177,8 +177,8 @@ class Context:
 
   Attributes:
     segment: the ids to read, `[0, C]` of them.
-    num_carried: how many of them, at the head, copy what the turn before
-      generated; the rest is new information.
+    num_carried: how many of them, at the head, were there before (what the turn
+      before generated, mostly); the rest is new information.
     num_cut: information tokens that did not fit and were left out.
   """
 

@@ -104,3 +104,10 @@ def test_nothing_is_learned_from_a_mistake_but_from_how_it_goes_on():
     return tags.is_generated.sum() / is_written.sum()
 
   assert taught(0.5) < 0.8 * taught(0.0)
+
+
+def test_a_garbled_turn_breaks_off_within_its_think():
+  rng, text = np.random.default_rng(0), '<think> a is b.*>[kf]</think><search> c</search>'
+  made = [sft.garbled(text, rng) for _ in range(200)]
+  assert all(g.startswith('<think>') and '</think>' not in g for g in made)
+  assert len(set(made)) > 60 and any(len(g) > len(text) for g in made)

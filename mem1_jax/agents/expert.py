@@ -29,8 +29,8 @@ import numpy as np
 from mem1_jax.agents.agent import Agent
 from mem1_jax.memory.segments import parse_turn
 from mem1_jax.text.tokenizer import Tokenizer
-from mem1_jax.types import (END, START, UNKNOWN, Segment, Stop, Task, Trajectory, TurnRecord, noted,
-                            read_off, sought, taken_up, value_in)
+from mem1_jax.types import (END, START, UNKNOWN, ActionKind, Segment, Stop, Task, Trajectory, TurnRecord,
+                            noted, read_off, sought, taken_up, value_in)
 
 
 class ExpertError(RuntimeError):
@@ -67,6 +67,7 @@ class _Progress:
 
   def read(self, information: str):
     """Takes what the last search found: a value, or nothing."""
+    self.num_told = len(self.answers)
     relations = self.task.questions[len(self.answers)].relations
     value = value_in(information, relations[self.hop]) or UNKNOWN
     self.said, self.name = read_off(relations[self.hop], value), value
@@ -88,7 +89,6 @@ class _Progress:
     notes = self._notes(number)
     if not self.has_memory:  # goes on where its last turn ended
       notes = notes.removeprefix(self._notes(self.num_told))
-    self.num_told = number
     if self.is_done or is_last_turn:
       answers = self.answers + [UNKNOWN] * (len(labels) - number)
       answer = ''.join(noted(list(zip(labels, answers)))) + f'>{END}'
@@ -103,7 +103,8 @@ class _Progress:
 
 def play(task: Task, agent: Agent, episode: Any, tokenizer: Tokenizer,
          rng: np.random.Generator | None,
-         mistake: Callable[[str], str | None] = lambda name: None) -> Trajectory:
+         mistake: Callable[[str], str | None] = lambda name: None,
+         garble: Callable[[str], str | None] = lambda text: None) -> Trajectory:
   """The expert's trajectory of one task, in the agent's format and ids.
 
   Args:
@@ -112,8 +113,10 @@ def play(task: Task, agent: Agent, episode: Any, tokenizer: Tokenizer,
     episode: a fresh one of the task (env/environment.py).
     tokenizer: the agent's.
     rng: of position gaps; None for none.
-    mistake: the name that a turn mistakes this one for, or None. Nothing is to be learned
-      from such a turn (its logprobs are None), but from how the expert goes on.
+    mistake: the name that a turn mistakes this one for, or None.
+    garble: what a turn writes instead of this text, without a valid action, or None. Nothing
+      is to be learned from a turn of either sort (its logprobs are None), but from how the
+      expert goes on.
 
   Raises:
     ExpertError: when a question has no chain to follow.
@@ -126,15 +129,18 @@ def play(task: Task, agent: Agent, episode: Any, tokenizer: Tokenizer,
     is_last_turn = episode.turns + 1 == episode.max_turns
     mistaken = None if progress.is_done or is_last_turn else mistake(progress.name)
     text = progress.write(is_last_turn, mistaken)
-    ids = tuple(tokenizer.encode(text))
+    garbled = garble(text)
+    ids = tuple(tokenizer.encode(garbled or text))
     parsed = parse_turn(ids, tokenizer.token_bytes)
     observation = episode.step(parsed.action)
     first = context.segment.positions[-1] + 1
     written = Segment(ids, tuple(range(first, first + len(ids))), tuple(int(k) for k in parsed.kind))
-    logprobs = None if mistaken else (0.0,) * len(ids)
+    logprobs = None if mistaken or garbled else (0.0,) * len(ids)
     turns.append(TurnRecord(context, written, logprobs, parsed.action, Stop.TAG, observation.reward))
+    kind, information = parsed.action.kind, observation.text
     if observation.is_done:
-      return Trajectory(task, prompt, tuple(turns), agent.is_append_only, 0, parsed.action.text,
+      answer = parsed.action.text if kind is ActionKind.ANSWER else None
+      return Trajectory(task, prompt, tuple(turns), agent.is_append_only, 0, answer,
                         episode.searches)
-    information = observation.text
-    progress.read(information)
+    if kind is ActionKind.SEARCH:
+      progress.read(information)

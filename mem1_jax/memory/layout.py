@@ -92,6 +92,8 @@ def lay_out(trajectory: Trajectory, layout: str = 'exact') -> dict[str, np.ndarr
       raise ValueError(f'turn {j} of task {trajectory.task.id!r} generated no token.')
     context = turn.context.segment if j else _EMPTY  # turn 0 reads the prompt's last token
     carried = turn.context.num_carried if j and is_stitched else 0
+    if carried and context.ids[:carried] != trajectory.turns[j - 1].written.ids:
+      carried = 0  # it carries more than the last turn, which the row has no single copy of
     if carried:  # the copy that the row has stands `shift` positions further on
       shift = row.columns['position'][-1] - context.positions[carried - 1]
     if is_stitched:

@@ -15,23 +15,22 @@ from mem1_jax.arrays import MemoryState
 from mem1_jax.types import Context, Kind, Segment
 
 
-def carry(written: Segment, information: Sequence[int], first_position: int, gap: int = 0,
+def carry(kept: Segment, information: Sequence[int], first_position: int, gap: int = 0,
           num_cut: int = 0) -> Context:
-  """The context of the next turn: a copy of `written`, then the information block.
+  """The context of the next turn: a copy of `kept`, then the information block.
 
   Args:
-    written: what the last turn generated; nothing for an append-only agent.
+    kept: what the last turn generated; nothing for an append-only agent.
     information: ids of the block, both tags included.
     first_position: rotary position of the context's first token.
     gap: positions to skip before the information block.
     num_cut: information tokens that were left out because they did not fit.
   """
-  info_position = first_position + len(written) + gap
-  positions = (tuple(range(first_position, first_position + len(written)))
-               + tuple(range(info_position, info_position + len(information))))
-  kinds = written.kinds + (Kind.INFO,) * len(information)
-  return Context(Segment(written.ids + tuple(information), positions, kinds), len(written),
-                 num_cut)
+  moved = tuple(p - kept.positions[0] + first_position for p in kept.positions)
+  info_position = (moved[-1] + 1 if moved else first_position) + gap
+  positions = moved + tuple(range(info_position, info_position + len(information)))
+  kinds = kept.kinds + (Kind.INFO,) * len(information)
+  return Context(Segment(kept.ids + tuple(information), positions, kinds), len(kept), num_cut)
 
 
 def first_context(prompt: Segment) -> Context:

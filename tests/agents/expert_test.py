@@ -136,6 +136,24 @@ def test_the_expert_goes_on_after_a_mistake_that_is_not_to_be_learned(environmen
   assert played.reward == 1.0
 
 
+@pytest.mark.parametrize('make', list(AGENTS))
+def test_the_expert_writes_a_garbled_turn_anew(environment, make):
+  broken = iter([None, '<think>*>*>*>', '<think>*', None, None, None])
+  played = expert.play(task(), AGENTS[make], environment.start(task()), TOKENIZER, None,
+                       garble=lambda text: next(broken))
+  plain = expert.play(task(), AGENTS[make], environment.start(task()), TOKENIZER, None)
+  first, *rest = texts(plain)
+  assert texts(played) == [first, '<think>*>*>*>', '<think>*', *rest]
+  assert [turn.logprobs is None for turn in played.turns] == [False, True, True] + [False] * 3
+  assert played.reward == 2.0
+
+
+def test_an_expert_that_only_garbles_gives_no_answer(environment):
+  played = expert.play(task(), AGENTS[Mem1Agent], environment.start(task()), TOKENIZER, None,
+                       garble=lambda text: '<think>')
+  assert (played.answer, played.reward, len(played.turns)) == (None, 0.0, 6)
+
+
 def test_a_question_without_a_chain(environment):
   agent = AGENTS[Mem1Agent]
   unknown = types.Task('u', (types.Question('q', 'Who?', ('x',)),), ('[kf]',), 'test')

@@ -15,12 +15,12 @@ AGENT = Mem1Agent(TOKENIZER, 60, 'atlas', Gaps(0, 0, 0.0))
 OPEN, CLOSE = TOKENIZER.encode('<information>'), TOKENIZER.encode('</information>')
 
 
-def turn(context, text):
+def turn(context, text, kind=types.ActionKind.SEARCH):
   ids = tuple(TOKENIZER.encode(text))
   first = context.segment.positions[-1] + 1
   written = types.Segment(ids, tuple(range(first, first + len(ids))), (Kind.STATE,) * len(ids))
   return types.TurnRecord(context, written, (0.0,) * len(ids),
-                          types.Action(types.ActionKind.SEARCH, 'x'), types.Stop.TAG, 0.0)
+                          types.Action(kind, 'x'), types.Stop.TAG, 0.0)
 
 
 def test_the_question():
@@ -67,3 +67,40 @@ def test_a_gap_before_the_information():
   context, _ = agent.context(prompt, (first,), ' none', np.random.default_rng(0))
   steps = np.diff(context.segment.positions)
   assert np.flatnonzero(steps > 1).tolist() == [len(first.written) - 1]
+
+
+def test_a_malformed_turn_is_dropped_and_the_memory_stays():
+  agent, bad = Mem1Agent(TOKENIZER, 100, 'atlas', Gaps(0, 0, 0.0)), types.ActionKind.MALFORMED
+  prompt = agent.prompt(TASK, None)
+  good = turn(agent.context(prompt, (), '', None)[0], '<think>a</think><search> Oslo</search>')
+  second = turn(agent.context(prompt, (good,), ' big', None)[0], '<think>bbb', bad)
+  context, keep = agent.context(prompt, (good, second), ' no', None)
+  told = '<think>a</think><search> Oslo</search><information> big</information>'
+  assert keep == len(prompt)
+  assert TOKENIZER.decode(context.segment.ids) == told + '<information> no</information>'
+  assert TOKENIZER.decode(context.segment.ids[context.num_carried:]) == (
+      '<information> no</information>')
+  n = len(prompt)
+  assert context.segment.positions == tuple(range(n, n + len(context.segment)))
+  third = turn(context, '<think>ccc', bad)  # once more: one correction is enough
+  again, _ = agent.context(prompt, (good, second, third), ' nono', None)
+  assert TOKENIZER.decode(again.segment.ids) == told + '<information> nono</information>'
+
+
+def test_a_first_turn_that_is_malformed_leaves_the_question_and_the_correction():
+  prompt = AGENT.prompt(TASK, None)
+  first = turn(AGENT.context(prompt, (), '', None)[0], '<think>a', types.ActionKind.MALFORMED)
+  context, keep = AGENT.context(prompt, (first,), ' no', None)
+  assert TOKENIZER.decode(context.segment.ids) == '<information> no</information>'
+  assert (keep, context.num_carried, context.segment.positions[0]) == (len(prompt), 0, len(prompt))
+
+
+def test_a_correction_takes_the_place_of_a_reply_that_leaves_no_room():
+  prompt = AGENT.prompt(TASK, None)
+  good = turn(AGENT.context(prompt, (), '', None)[0], '<think>a</think><search> Oslo</search>')
+  reply, _ = AGENT.context(prompt, (good,), ' Oslo is big.' * 30, None)
+  context, _ = AGENT.context(prompt, (good, turn(reply, 'b', types.ActionKind.MALFORMED)), ' no',
+                             None)
+  assert TOKENIZER.decode(context.segment.ids) == (
+      '<think>a</think><search> Oslo</search><information> no</information>')
+  assert context.num_cut == 60 - len(good.written)
