@@ -11,7 +11,8 @@ from mem1_jax.configs import base
 def get_config() -> ConfigDict:
   c = base.get_config()
   c.sft.data = 'text'
-  c.sft.steps = 6000
+  c.sft.steps = 5000
+  c.sft.invented = 0.9
   c.sft.rows_per_step = 4
   c.rows.length = 1280
   c.optim.name = 'muon'

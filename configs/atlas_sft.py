@@ -14,7 +14,8 @@ from mem1_jax.configs import base
 def get_config() -> ConfigDict:
   c = base.get_config()
   c.data.objectives = (1, 2)
-  c.sft.steps = 1000
+  c.sft.steps = 700
+  c.sft.invented = 0.5
   c.sft.drill_share = 0.4
   c.sft.rows_per_step = 3
   c.sft.save_dtype = 'bfloat16'
