@@ -11,7 +11,6 @@ import pytest
 from mem1_jax.arrays import overlay
 from mem1_jax.memory import layout
 from mem1_jax.model import lora
-from mem1_jax.rollout import collect
 from mem1_jax.rollout.sampling import sampling
 from tests.rollout import small
 
@@ -30,28 +29,28 @@ def roll_out(dtype, agent, gap, temperature=1.0, params=None):
 
 @pytest.mark.parametrize('dtype', ['float64', 'float32'])
 @pytest.mark.parametrize('agent, gap, is_led, temperature', [
-    ('mem1', 0, False, 1.0),  # every turn is malformed, and told so
-    ('mem1', 0, True, 1.0),  # every turn is told what it would have to search
+    ('mem1', 0, False, 1.0),  # every turn is malformed, told so and dropped
+    ('mem1', 0, True, 1.0),  # every turn is carried on, and told what it would have to search
     ('mem1', 60, True, 0.7),
     ('full_context', 0, True, 1.0),
     ('full_context', 60, False, 1.0),
 ])
 def test_exact_on_every_turn(monkeypatch, dtype, agent, gap, is_led, temperature):
   if is_led:
-    monkeypatch.setattr(collect, 'step_many', small.step_led)
+    small.lead(monkeypatch)
   with small.exact_arithmetic(dtype):
     trajectories = roll_out(dtype, agent, gap, temperature)
     found = small.compare(dtype, trajectories, 'exact', temperature)
   assert [len(t.turns) for t in trajectories] == [5] * NUM_JOBS
   assert all(turn.context.segment.ids for t in trajectories for turn in t.turns)
   for number, turn, difference in found:
-    assert difference.max() <= TOLERANCE[dtype] , (number, turn)
+    assert difference.max() <= TOLERANCE[dtype], (number, turn)
   logprobs = np.concatenate([turn.logprobs for t in trajectories for turn in t.turns])
   assert logprobs.std() > 0.5  # not a flat distribution, which anything would reproduce
 
 
 def test_exact_with_adapters(monkeypatch):
-  monkeypatch.setattr(collect, 'step_many', small.step_led)
+  small.lead(monkeypatch)
   with small.exact_arithmetic('float32'):
     _, base = small.model('float32')
     adapters = lora.init(jax.random.key(2), base, 4, tuple(lora.TARGETS))
@@ -67,7 +66,7 @@ def test_exact_with_adapters(monkeypatch):
 
 @pytest.mark.parametrize('gap', [0, 60])
 def test_stitched_is_exact_on_two_turns_only(monkeypatch, gap):
-  monkeypatch.setattr(collect, 'step_many', small.step_led)
+  small.lead(monkeypatch)
   with small.exact_arithmetic('float64'):
     found = small.compare('float64', roll_out('float64', 'mem1', gap), 'stitched')
   for number, turn, difference in found:

@@ -5,6 +5,7 @@ is lost would change nothing. No copying heads: attention scores of 40 round by 
 """
 
 import contextlib
+import dataclasses
 import functools
 
 import jax
@@ -18,11 +19,12 @@ from mem1_jax.data import sources
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.compose import Composer
 from mem1_jax.env import qa
-from mem1_jax.memory import layout
+from mem1_jax.memory import layout, segments
 from mem1_jax.memory.positions import Gaps
 from mem1_jax.model import build_policy, named_config
 from mem1_jax.ops.logprobs import token_logprobs
 from mem1_jax.retrieval.bm25 import BM25Retriever
+from mem1_jax.rollout import collect
 from mem1_jax.rollout.collect import Collector, Job
 from mem1_jax.rollout.decode import Engine, EngineConfig
 from mem1_jax.text.tokenizer import SentencePieceTokenizer
@@ -84,16 +86,24 @@ def collector(dtype, agent, gap):
                    has_gaps=gap > 0)
 
 
-def step_led(episodes, actions):
-  """Steps as if every action were the search that the task needs next.
+def lead(monkeypatch):
+  """Makes every turn the search that its task needs next, whatever the turn says.
 
-  So the contexts of a model that cannot act hold real retrieved information.
+  So a model that cannot act carries its turns on, and its contexts hold real information.
   """
-  del actions
-  titles = [[t for question in e.task.questions for t in question.chain] for e in episodes]
-  return qa.step_many(episodes, [
-      types.Action(types.ActionKind.SEARCH, chain[e.turns % len(chain)])
-      for e, chain in zip(episodes, titles)])
+  def parse_turn(ids, token_bytes):
+    parsed = segments.parse_turn(ids, token_bytes)
+    return dataclasses.replace(parsed, action=types.Action(types.ActionKind.SEARCH, ''))
+
+  def step_many(episodes, actions):
+    del actions
+    titles = [[t for question in e.task.questions for t in question.chain] for e in episodes]
+    return qa.step_many(episodes, [
+        types.Action(types.ActionKind.SEARCH, chain[e.turns % len(chain)])
+        for e, chain in zip(episodes, titles)])
+
+  monkeypatch.setattr(collect, 'parse_turn', parse_turn)
+  monkeypatch.setattr(collect, 'step_many', step_many)
 
 
 @functools.cache
