@@ -15,7 +15,8 @@ def get_config() -> ConfigDict:
   c = base.get_config()
   c.data.objectives = (1, 2)
   c.sft.steps = 700
-  c.sft.invented = 0.5
+  c.sft.invented = 0.7
+  c.sft.world_size = 500
   c.sft.drill_share = 0.4
   c.sft.rows_per_step = 3
   c.sft.save_dtype = 'bfloat16'

@@ -12,7 +12,7 @@ from mem1_jax.arrays import Params
 from mem1_jax.data import pipeline, sources
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.compose import Composer
-from mem1_jax.data.fiction import World, Worlds
+from mem1_jax.data.fiction import World, Worlds, word_pieces
 from mem1_jax.data.rewording import some_reworded
 from mem1_jax.env.qa import PAPER_TURNS, QAConfig, QAEnvironment
 from mem1_jax.memory.positions import Gaps
@@ -84,12 +84,12 @@ def _real_world(split: str) -> World:
   return World(tuple(sources.atlas_documents(split)), tuple(sources.load_atlas(split)))
 
 
-def make_worlds(config: Any) -> Worlds:
+def make_worlds(config: Any, tokenizer: Tokenizer) -> Worlds:
   """The atlas and invented copies of it, to learn reading from."""
   _check_source(config)
   split = config.data.split
   return Worlds(_real_world(split), sources.atlas_entities(split), config.seed,
-                config.sft.invented, config.sft.world_size)
+                config.sft.invented, config.sft.world_size, word_pieces(tokenizer.token_bytes))
 
 
 def _compose(config: Any, questions: list[Question], split: str,

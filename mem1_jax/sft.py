@@ -35,7 +35,7 @@ from mem1_jax.text.tokenizer import Tokenizer
 def text_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.ndarray]]:
   """Endless laid out drills, the same for the same seed."""
   gaps = Gaps(config.gaps.prompt, 0, config.gaps.probability)
-  for indices, world in assemble.make_worlds(config).blocks():
+  for indices, world in assemble.make_worlds(config, tokenizer).blocks():
     maker = make_drills(config, world)
     for index in indices:
       drill = maker.drill(index)
@@ -56,7 +56,7 @@ def expert_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.
   An episode that mistakes made longer than a row is left out.
   """
   drills, agent = text_examples(config, tokenizer), assemble.make_agent(config, tokenizer)
-  for indices, world in assemble.make_worlds(config).blocks():
+  for indices, world in assemble.make_worlds(config, tokenizer).blocks():
     maker = make_drills(config, world)
     environment = assemble.make_environment(config, world.documents)
     composer = assemble.make_training_composer(config, world)

@@ -87,7 +87,8 @@ def test_prefetched_keeps_order_and_raises_what_the_maker_raises():
 def test_a_share_of_searches_is_for_misspelt_names():
   config = config_for('expert')
   config.sft.mistakes = 0.2
-  world, rng = sft.assemble.make_worlds(config).real, np.random.default_rng(0)
+  tokenizer = assemble.make_tokenizer(config)
+  world, rng = assemble.make_worlds(config, tokenizer).real, np.random.default_rng(0)
   mistake = sft.mistakes(config, world, rng)
   made = [mistake('Porto Novo') for _ in range(1000)]
   wrong = [name for name in made if name is not None]

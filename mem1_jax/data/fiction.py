@@ -3,7 +3,8 @@
 A small model that reads the same documents thousands of times learns their facts and
 spellings by heart and stops reading; in a world that it has never seen before it has
 to read. Every name becomes another one, the same wherever it stands; every number is
-drawn anew.
+drawn anew. Some words are pieces of the vocabulary strung together: a token that training
+texts never hold could not be copied.
 """
 
 import collections
@@ -19,6 +20,7 @@ from mem1_jax.data.atlas import questions as atlas_questions
 from mem1_jax.types import Passage, Question
 
 _COMMON = 20  # a word of that many names says what kind of thing it is: Airport, Saint, New
+_PIECED = 0.25  # share of words that are strung together from pieces
 _LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
 
 
@@ -37,9 +39,20 @@ def make_world(entities: Sequence[dict]) -> World:
                tuple(atlas_questions.make_questions(entities, split)))
 
 
-def invented(entities: Sequence[dict], seed: int) -> list[dict]:
-  """The entities under other names, with other facts: a pure function of its arguments."""
-  namer = _Namer([entity['name'] for entity in entities], np.random.default_rng(seed))
+def word_pieces(token_bytes: Sequence[bytes]) -> tuple[str, ...]:
+  """A vocabulary's texts that may stand in a name, those that begin a word with a space."""
+  texts = [piece.decode(errors='replace') for piece in token_bytes]
+  return tuple(text for text in texts if (word := text.removeprefix(' ')) and all(
+      character.isalnum() or character in "'-" for character in word))
+
+
+def invented(entities: Sequence[dict], seed: int, pieces: Sequence[str] = ()) -> list[dict]:
+  """The entities under other names, with other facts: a pure function of its arguments.
+
+  Some words are made of `pieces` (`word_pieces`), if any.
+  """
+  names = [entity['name'] for entity in entities]
+  namer = _Namer(names, pieces, np.random.default_rng(seed))
   return [entity | {
       'name': namer.name(entity['name']), 'aliases': [],
       'facts': {relation: [namer.value(relation, values[0])]
@@ -49,8 +62,10 @@ def invented(entities: Sequence[dict], seed: int) -> list[dict]:
 class _Namer:
   """Other names and numbers, each name the same wherever it stands."""
 
-  def __init__(self, names: Sequence[str], rng: np.random.Generator):
+  def __init__(self, names: Sequence[str], pieces: Sequence[str], rng: np.random.Generator):
     self._rng, self._names, self._taken = rng, {}, set()
+    self._heads = [piece[1:] for piece in pieces if piece[0] == ' ']
+    self._tails = [piece for piece in pieces if piece[0] != ' ']
     counts = collections.Counter(word for name in names for word in name.split())
     self._common = {word for word, count in counts.items() if count >= _COMMON}
     self._words = sorted(word for word in counts if word.isalpha() and len(word) > 3)
@@ -79,7 +94,15 @@ class _Namer:
     return self.name(value)
 
   def _word(self, word: str) -> str:
-    """The head of one word and the tail of another, upper or lower case as the given one."""
+    """The head of one word and the tail of another, upper or lower case as the given one.
+
+    Or pieces of the vocabulary, as they are but for the first letter.
+    """
+    if self._heads and self._tails and self._rng.random() < _PIECED:
+      tails = self._rng.integers(len(self._tails), size=self._rng.integers(1, 4))
+      made = self._heads[self._rng.integers(len(self._heads))] + ''.join(
+          self._tails[i] for i in tails)
+      return made[0].upper() + made[1:] if word[0].isupper() else made.lower()
     head, tail = (self._words[i] for i in self._rng.integers(len(self._words), size=2))
     made = head[:self._rng.integers(1, 5)] + tail[-self._rng.integers(2, 6):].lower()
     return made.capitalize() if word[0].isupper() else made.lower()
@@ -94,6 +117,7 @@ class Worlds:
     entities: its entities (data/sources.py).
     share: of blocks that are invented, in [0, 1].
     block: examples per world, ≥ 1.
+    pieces: of the vocabulary, to make names of (`word_pieces`).
   """
 
   real: World
@@ -101,6 +125,7 @@ class Worlds:
   seed: int
   share: float
   block: int
+  pieces: tuple[str, ...] = ()
 
   def __post_init__(self):
     if not 0 <= self.share <= 1 or self.block < 1:
@@ -111,5 +136,5 @@ class Worlds:
     for block in itertools.count():
       rng, world = np.random.default_rng([self.seed, block]), self.real
       if rng.random() < self.share:
-        world = make_world(invented(self.entities, int(rng.integers(2**62))))
+        world = make_world(invented(self.entities, int(rng.integers(2**62)), self.pieces))
       yield range(block * self.block, (block + 1) * self.block), world

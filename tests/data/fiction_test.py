@@ -7,9 +7,12 @@ import pytest
 
 from mem1_jax.data import fiction, sources
 from mem1_jax.data.atlas.questions import RELATIONS
+from mem1_jax.text.tokenizer import SentencePieceTokenizer
 
 ENTITIES = sources.atlas_entities('train')
-INVENTED = fiction.invented(ENTITIES, 3)
+TOKENIZER = SentencePieceTokenizer(sources.tokenizer_path())
+PIECES = fiction.word_pieces(TOKENIZER.token_bytes)
+INVENTED = fiction.invented(ENTITIES, 3, PIECES)
 NAMES = {entity['name'] for entity in ENTITIES}
 
 
@@ -19,8 +22,8 @@ def pairs(relation):
 
 
 def test_a_function_of_the_seed():
-  assert fiction.invented(ENTITIES, 3) == INVENTED
-  other = fiction.invented(ENTITIES, 4)
+  assert fiction.invented(ENTITIES, 3, PIECES) == INVENTED
+  other = fiction.invented(ENTITIES, 4, PIECES)
   same = sum(a['name'] == b['name'] for a, b in zip(other, INVENTED))
   assert same < len(INVENTED) / 50
 
@@ -33,6 +36,21 @@ def test_names_are_new_different_and_of_the_same_kind():
     assert made['kind'] == real['kind'] and made['split'] == real['split']
     assert len(made['name'].split()) == len(real['name'].split())
     assert real['name'].endswith(' Airport') == made['name'].endswith(' Airport')
+
+
+def test_pieces_are_words_and_parts_of_words():
+  assert fiction.word_pieces([b'', b' New', b"'", b'x-', b';', b' ', b' is.', b'\xc3', b'7']) == (
+      ' New', "'", 'x-', '7')
+
+
+def test_names_are_written_in_every_token_that_a_name_may_have():
+  names = {e['name'] for seed in range(4) for e in fiction.invented(ENTITIES, seed, PIECES)}
+  used = {i for name in names for i in TOKENIZER.encode(' ' + name)}
+  known = {i for e in ENTITIES for i in TOKENIZER.encode(' ' + e['name'])}
+  # Words in small letters stand in documents and questions.
+  pieces = [piece for piece in PIECES if not piece[0].isspace() or piece[1].isupper()]
+  words = {i for piece in pieces for i in TOKENIZER.encode(piece)}
+  assert len(words - used) < 0.02 * len(words) < 0.1 * len(words) < len(words - known)
 
 
 def test_links_between_entities_are_kept():
