@@ -43,7 +43,7 @@ def word_pieces(token_bytes: Sequence[bytes]) -> tuple[str, ...]:
   """A vocabulary's texts that may stand in a name, those that begin a word with a space."""
   texts = [piece.decode(errors='replace') for piece in token_bytes]
   return tuple(text for text in texts if (word := text.removeprefix(' ')) and all(
-      character.isalnum() or character in "'-" for character in word))
+      character.isalnum() or character == '-' for character in word))
 
 
 def invented(entities: Sequence[dict], seed: int, pieces: Sequence[str] = ()) -> list[dict]:
@@ -67,11 +67,11 @@ class _Namer:
     self._heads = [piece[1:] for piece in pieces if piece[0] == ' ']
     self._tails = [piece for piece in pieces if piece[0] != ' ']
     counts = collections.Counter(word for name in names for word in name.split())
-    self._common = {word for word, count in counts.items() if count >= _COMMON}
+    self._common = {word for word, count in counts.items() if count >= _COMMON or word.islower()}
     self._words = sorted(word for word in counts if word.isalpha() and len(word) > 3)
 
   def name(self, name: str) -> str:
-    """Another name of as many words; common words such as Airport stay."""
+    """Another name of as many words; common words such as Airport and of stay."""
     while name not in self._names:
       words = [word if word in self._common else self._word(word) for word in name.split()]
       found = ' '.join(words)

@@ -13,7 +13,7 @@ _MARKS, _SUFFIXES = ',:;-/|+*#~_=', ('', '', 'n', 'in', 'la', 'e', 'ka', 'os', '
 
 
 def reworded(question: Question, rng, names: Sequence[str]) -> Question:
-  """The question's phrase in a frame of random words: `Salto Prenj the capital of Norway?`
+  """The question's phrase in a frame of random words: `Salto 'Prenj' the capital of Norway?`
 
   Now and then the name comes first, in notations that no split asks questions in, or with
   a made-up ending: `Prenj the symbol of Norway~in currency.` Whoever has read these does
@@ -21,6 +21,7 @@ def reworded(question: Question, rng, names: Sequence[str]) -> Question:
   are cut into words to draw from.
   """
   words = [rng.choice(names[rng.integers(len(names))].split()) for _ in range(rng.integers(1, 4))]
+  words = [f"'{word}'" if rng.random() < 0.3 else word for word in words]
   name, (first, *rest) = question.chain[0], question.relations
   kind = rng.random()
   if kind < 0.5:
