@@ -14,7 +14,7 @@ from mem1_jax.configs import base
 def get_config() -> ConfigDict:
   c = base.get_config()
   c.data.objectives = (1, 2)
-  c.sft.steps = 700
+  c.sft.steps = 1000
   c.sft.invented = 0.7
   c.sft.world_size = 500
   c.sft.drill_share = 0.4
