@@ -7,9 +7,10 @@ that straddle a tag:
     kind    STATE    STATE  STATE    ACTION  ACTION  ACTION  ACTION  ACTION    ACTION  (not read)
     number  1        2      3        4       5       6       7       8         9 = end
 
-A token belongs to the span that its last byte belongs to. Within an open
-`<think>` only `</think>` is a tag. The first closing action tag outside ends the
-turn; `rollout/stop.py` finds the same end on the device.
+A token belongs to the span that its last byte belongs to. The first closing
+action tag ends the turn, wherever it stands, as a stop string of an inference
+server does; `rollout/stop.py` finds the same end on the device. Within an open
+`<think>` no tag opens an action, and one that closes there makes the turn malformed.
 """
 
 from collections.abc import Sequence
@@ -85,6 +86,9 @@ def _find_spans(data: bytes) -> _Spans:
       if tag == THINK_CLOSE:
         thoughts.append(_text(data[think_start:match.start()]))
         think_start = None
+      elif tag in ACTION_CLOSE:
+        thoughts.append(_text(data[think_start:match.start()]))
+        return _Spans(_malformed('think not closed'), None, match.end(), '\n'.join(thoughts))
     elif tag == THINK_OPEN:
       think_start, opened = match.end(), None  # an action holds no thought
     elif tag in ACTION_OPEN:

@@ -1,12 +1,11 @@
 """The stop automaton: over bytes, lifted to the vocabulary.
 
-A turn ends with the first `</search>` or `</answer>` outside an open `<think>`
-(`memory/segments.py` says the same about text that is complete). The device
-follows it with one gather a token, `state = table[state, token]`, and stops when
-the state is `stop`, which is absorbing.
+A turn ends with the first `</search>` or `</answer>` (`memory/segments.py` says the
+same about text that is complete). The device follows it with one gather a token,
+`state = table[state, token]`, and stops when the state is `stop`, which is absorbing.
 
-States are (in think?, the longest suffix read that begins a tag); tags begin with
-the only `<` in them, so a byte that does not continue one begins another at most.
+A state is the longest suffix read that begins a tag; tags begin with the only `<` in
+them, so a byte that does not continue one begins another at most.
 """
 
 from collections.abc import Sequence
@@ -52,24 +51,14 @@ def build_stop_table(token_bytes: Sequence[bytes]) -> StopTable:
 
 def _byte_automaton() -> tuple[np.ndarray, int, int]:
   """`step[state, byte]` int16 [states, 256], the start and the stop state."""
-  stop_tags = set(segments.ACTION_CLOSE)
-  tags = {False: {segments.THINK_OPEN} | stop_tags, True: {segments.THINK_CLOSE}}
-  state_of = {(in_think, b''): index for index, in_think in enumerate(tags)}
-  for in_think, words in tags.items():
-    for word in sorted(words):
-      for size in range(1, len(word)):
-        state_of.setdefault((in_think, word[:size]), len(state_of))
+  tags = sorted(segments.ACTION_CLOSE)
+  begun = {b'', *(tag[:size] for tag in tags for size in range(1, len(tag)))}
+  state_of = {read: state for state, read in enumerate(sorted(begun))}
   stop = len(state_of)
   step = np.full((stop + 1, 256), stop, np.int16)
-  for (in_think, read), state in state_of.items():
+  for read, state in state_of.items():
     for byte in range(256):
       word = read + bytes([byte])
-      if word in stop_tags and not in_think:
-        step[state, byte] = stop
-      elif word in tags[in_think]:
-        step[state, byte] = state_of[not in_think, b'']
-      elif (in_think, word) in state_of:
-        step[state, byte] = state_of[in_think, word]
-      else:  # only '<' can begin another tag
-        step[state, byte] = state_of[in_think, b'<' if byte == ord('<') else b'']
-  return step, state_of[False, b''], stop
+      if word not in tags:  # only '<' can begin another tag
+        step[state, byte] = state_of.get(word, state_of[b'<' if byte == ord('<') else b''])
+  return step, state_of[b''], stop

@@ -60,17 +60,23 @@ def test_first_completed_action_wins():
   assert parse('<search>a<search>b</search>').action == action('search', 'b')
 
 
-def test_closing_tag_inside_open_think_does_not_count():
+def test_a_closing_tag_inside_an_open_think_ends_the_turn():
   turn = parse('<think>', 'x', '<answer>', 'a', '</answer>', '</think>', '<search>q', '</search>')
-  assert turn.action == action('search', 'q')
-  assert turn.think == 'x<answer>a</answer>'
-  assert turn.kind.tolist() == [S] * 6 + [A, A]
+  assert turn.action == action('malformed', 'think not closed')
+  assert turn.think == 'x<answer>a'
+  assert turn.kind.tolist() == [S] * 5
+
+
+def test_an_action_is_not_opened_inside_a_think():
+  turn = parse('<think>', 'x', '<search>', 'y', '</think>', '</search>')
+  assert turn.action == action('malformed', 'search not opened')
 
 
 @pytest.mark.parametrize('text, reason, stops', [
     ('', 'no action', False),
     ('<think>a</think>', 'no action', False),
-    ('<think>a<search>b</search>', 'think not closed', False),
+    ('<think>a', 'think not closed', False),
+    ('<think>a<search>b</search>', 'think not closed', True),
     ('<search>q', 'search not closed', False),
     ('<answer>a</answer', 'answer not closed', False),
     ('<search> \n</search>', 'empty search', True),
