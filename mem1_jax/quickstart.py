@@ -5,17 +5,25 @@
                                             → WORKDIR/evaluation/AGENT-N.json
     tables and figures                      → WORKDIR/report
 
-Each piece is kept when done, so that `--resume` goes on where a run stopped.
+On CPU cores, the two agents that PPO does not change are evaluated meanwhile, by a process
+of their own on half of the cores. Each piece is kept when done, so that `--resume` goes on
+where a run stopped.
 """
 
+import contextlib
 import json
+import multiprocessing
+import os
 import pathlib
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
+import jax
 from rich.console import Console
 
-from mem1_jax import checkpoint, evaluate, initial, metrics, train
+from mem1_jax import checkpoint, evaluate, initial, metrics, progress, train
 from mem1_jax.report import summary, tables
 
 _SHIPPED = {'mem1': 'atlas/mem1', 'full_context': 'atlas/full_context'}
@@ -28,15 +36,17 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False):
     FileExistsError: the folder holds an earlier run and is not to be resumed.
   """
   out = Console()
-  out.print(f'1/3 PPO on {max(config.data.objectives)}-objective tasks', style='bold')
-  trained = _train(config, workdir / 'ppo', is_resumed)
-  out.print('2/3 evaluation: before and after PPO, and a full-context agent', style='bold')
-  agents = {
-      'mem1_sft': _evaluate(config, 'mem1', _SHIPPED['mem1'], workdir, 'mem1_sft'),
-      'mem1_ppo': _evaluate(config, 'mem1', str(trained), workdir, 'mem1_ppo'),
-      'full_context': _evaluate(config, 'full_context', _SHIPPED['full_context'], workdir,
-                                'full_context'),
-  }
+  unchanged = [('mem1', _SHIPPED['mem1'], 'mem1_sft'),
+               ('full_context', _SHIPPED['full_context'], 'full_context')]
+  with _meanwhile(config, unchanged, workdir) as log:
+    out.print(f'1/3 PPO on {max(config.data.objectives)}-objective tasks'
+              + (f'; meanwhile evaluation, see {log}' if log else ''), style='bold')
+    trained = _train(config, workdir / 'ppo', is_resumed)
+    out.print('2/3 evaluation: before and after PPO, and a full-context agent', style='bold')
+    _evaluate(config, 'mem1', str(trained), workdir, 'mem1_ppo')
+  agents = {name: _evaluate(config, agent, init, workdir, name)
+            for agent, init, name in [unchanged[0], ('mem1', str(trained), 'mem1_ppo'),
+                                      unchanged[1]]}
   out.print('3/3 report', style='bold')
   steps = metrics.read_metrics(workdir / 'ppo')
   result = {
@@ -50,6 +60,66 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False):
   for headline in summary.headlines(result):
     out.print(headline.text, highlight=False, markup=False)
   out.print(f'report: {folder}', highlight=False, markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _meanwhile(config: Any, agents: list, workdir: pathlib.Path) -> Iterator[pathlib.Path | None]:
+  """Evaluates `agents` in another process, which is waited for in the end; gives its log.
+
+  Only where programs run on CPU cores, and there are two that can be shared out. What it
+  has not done by the end, for whatever reason, is left to the caller.
+  """
+  files = [workdir / 'evaluation' / f'{name}-{n}.json'
+           for *_, name in agents for n in config.eval.objectives]
+  cores = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
+  half = len(cores) // 2
+  if not half or jax.config.jax_platforms != 'cpu' or all(f.exists() for f in files):
+    yield None
+    return
+  log = workdir / 'evaluation' / 'meanwhile.log'
+  log.parent.mkdir(parents=True, exist_ok=True)
+  process = multiprocessing.get_context('spawn').Process(target=_evaluate_all, args=(
+      config, agents, workdir, log, cores[half:], jax.config.jax_compilation_cache_dir))
+  process.start()
+  try:
+    os.sched_setaffinity(0, cores[:half])  # jax starts its threads there
+    yield log
+    _wait(process, files)
+  finally:
+    os.sched_setaffinity(0, cores)
+    process.terminate()
+    process.join()
+
+
+def _wait(process: Any, files: list[pathlib.Path]):
+  """Shows how many of `files` are there until the process has ended."""
+  with progress.bar('evaluated meanwhile, cells', len(files)) as bar:
+    num_done, is_alive = 0, True
+    while is_alive:
+      is_alive = process.is_alive()
+      num_there = sum(f.exists() for f in files)
+      if num_there > num_done:
+        bar.advance(num_there - num_done)
+        num_done = num_there
+      process.join(1.0)
+
+
+def _evaluate_all(config: Any, agents: list, workdir: pathlib.Path, log: pathlib.Path,
+                  cores: list[int], cache: str | None):
+  """The other process: ends with its parent, writes what it prints to `log`."""
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+  os.sched_setaffinity(0, cores)  # before jax starts its threads
+  jax.config.update('jax_compilation_cache_dir', cache)
+  with log.open('a') as file:
+    os.dup2(file.fileno(), 1)
+    os.dup2(file.fileno(), 2)
+  for agent, init, name in agents:
+    _evaluate(config, agent, init, workdir, name)
+
+
+def _end_with_parent():
+  multiprocessing.parent_process().join()
+  os._exit(1)  # a parent that was killed left no word
 
 
 def _train(config: Any, workdir: pathlib.Path, is_resumed: bool) -> pathlib.Path:
