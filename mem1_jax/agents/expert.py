@@ -4,15 +4,16 @@ It plays the environment as the two agents would, in their formats, and its
 trajectories train them (sft.py). What it writes in a turn:
 
     constant memory   <think> currency is pounds.*>[kf]: Oslo;>[zb]: pounds;>[xa] Name the
-                      capital of the country of Cusco. = capital of country @ Cusco</think>
+                      capital of the country of Cusco. = capital of country @</think>
                       <search> Cusco</search>
     full context      the same, without `*>[kf]: Oslo;>`
 
-First comes what the last document says, in its words. Then the answers so far, under
-their labels, each closed by `;`. From each the table of contents leads on to the next
-label: so that never depends on a place in a list. After them comes the question at hand:
-copied, then reduced to what is to be looked up, behind `@` where; the next turn says
-`[xa] capital @ Peru`. What a document does not say is unknown, and so is the answer. The
+First comes what the last document says, in its words. Then the answers so far, under their
+labels, each closed by `;`. From each the table of contents leads on to the next label: so
+that never depends on a place in a list. After them comes the question at hand: copied, then
+reduced to what is to be looked up; `@` says that the search names where, and the next turn
+says `[xa] capital @`, and searches for Peru: a name stands once in a turn, so what follows
+it is never in doubt. What a document does not say is unknown, and so is the answer. The
 constant-memory agent rewrites the whole list each turn; the full-context agent, which can
 read its earlier turns, writes what is new. The last turn ends the list with `>.`, and
 answers by writing it once more:
@@ -84,7 +85,7 @@ class _Progress:
     return ''.join(noted(entries)) + ('>' if number else f'{START}>')
 
   def write(self, is_last_turn: bool, mistaken: str | None) -> str:
-    """The text of this turn; `mistaken` is the name to write and to search instead of the right one."""
+    """The text of this turn; `mistaken` is the name to search for instead of the right one."""
     labels, number = self.task.labels, len(self.answers)
     notes = self._notes(number)
     if not self.has_memory:  # goes on where its last turn ended
@@ -95,7 +96,7 @@ class _Progress:
       end = END if self.is_done else labels[number]
       return f'<think>{self.said}{notes}{end}</think><answer> {answer}</answer>'
     question, name = self.task.questions[number], mistaken or self.name
-    words = sought(question.relations[self.hop:], name)
+    words = sought(question.relations[self.hop:], '').rstrip()  # where is what it searches for
     if not self.hop:
       words = taken_up(question).removesuffix(question.left(0)) + words
     return f'<think>{self.said}{notes}{labels[number]} {words}</think><search> {name}</search>'

@@ -51,10 +51,10 @@ def test_the_constant_memory_agents_text(environment):
   played = expert.play(t, AGENTS[Mem1Agent], environment.start(t), TOKENIZER, None)
   a, b, (m, c) = one.found[0], two.found[1], two.chain
   assert texts(played) == [
-      f'<think>*>[kf] {one.text} = {one.relations[0]} @ Cusco</think><search> Cusco</search>',
+      f'<think>*>[kf] {one.text} = {one.relations[0]} @</think><search> Cusco</search>',
       f'<think> {one.relations[0]} is {a}.*>[kf]: {a};>[zb] {two.text}'
-      f' = {two.relations[1]} of {two.relations[0]} @ {m}</think><search> {m}</search>',
-      f'<think> {two.relations[0]} is {c}.*>[kf]: {a};>[zb] {two.relations[1]} @ {c}</think>'
+      f' = {two.relations[1]} of {two.relations[0]} @</think><search> {m}</search>',
+      f'<think> {two.relations[0]} is {c}.*>[kf]: {a};>[zb] {two.relations[1]} @</think>'
       f'<search> {c}</search>',
       f'<think> {two.relations[1]} is {b}.*>[kf]: {a};>[zb]: {b};>.</think>'
       f'<answer> *>[kf]: {a};>[zb]: {b};>.</answer>']
@@ -68,10 +68,10 @@ def test_the_full_context_agents_text(environment):
   played = expert.play(t, AGENTS[FullContextAgent], environment.start(t), TOKENIZER, None)
   a, b, (m, c) = one.found[0], two.found[1], two.chain
   assert texts(played) == [
-      f'<think>*>[kf] {one.text} = {one.relations[0]} @ Cusco</think><search> Cusco</search>',
+      f'<think>*>[kf] {one.text} = {one.relations[0]} @</think><search> Cusco</search>',
       f'<think> {one.relations[0]} is {a}.[kf]: {a};>[zb] {two.text}'
-      f' = {two.relations[1]} of {two.relations[0]} @ {m}</think><search> {m}</search>',
-      f'<think> {two.relations[0]} is {c}.[zb] {two.relations[1]} @ {c}</think>'
+      f' = {two.relations[1]} of {two.relations[0]} @</think><search> {m}</search>',
+      f'<think> {two.relations[0]} is {c}.[zb] {two.relations[1]} @</think>'
       f'<search> {c}</search>',
       f'<think> {two.relations[1]} is {b}.[zb]: {b};>.</think>'
       f'<answer> *>[kf]: {a};>[zb]: {b};>.</answer>']
@@ -127,7 +127,7 @@ def test_the_expert_goes_on_after_a_mistake_that_is_not_to_be_learned(environmen
                        lambda name: 'Qwrtzl' if name == 'Cusco' else None)
   first, second, *_ = texts(played)
   relation = task().questions[0].relations[0]
-  assert first.endswith(f'= {relation} @ Qwrtzl</think><search> Qwrtzl</search>')
+  assert first.endswith(f'= {relation} @</think><search> Qwrtzl</search>')
   assert second.startswith(f'<think> {relation} is unknown.')
   assert f'[kf]: unknown;>[zb] {two.text} = ' in second
   assert [turn.logprobs is None for turn in played.turns] == [True] + [False] * 3
