@@ -68,8 +68,8 @@ class Question:
   relations: tuple[str, ...] = ()
 
   def left(self, hop: int) -> str:
-    """What is still to be looked up after `hop` look-ups: `capital of country @ Cusco`."""
-    return sought(self.relations[hop:], self.chain[hop])
+    """What is still to be looked up after `hop` look-ups: `capital of country @`."""
+    return sought(self.relations[hop:])
 
 
 START, END = '*', '.'  # what leads to a task's first question, and what follows its last
@@ -86,13 +86,13 @@ def noted(entries: Sequence[tuple[str, str]]) -> list[str]:
   return [f'{START * (i == 0)}>{label}: {answer};' for i, (label, answer) in enumerate(entries)]
 
 
-def sought(relations: Sequence[str], name: str) -> str:
-  """What to look up, and in whose document to begin: `capital of country @ Cusco`."""
-  return f"{' of '.join(reversed(relations))} @ {name}"
+def sought(relations: Sequence[str]) -> str:
+  """What to look up; whose document to begin in is for the search to say: `capital of country @`."""
+  return f"{' of '.join(reversed(relations))} @"
 
 
 def taken_up(question: Question) -> str:
-  """The question in its words, then what it looks up: `Name the x of Y. = x @ Y`."""
+  """The question in its words, then what it looks up: `Name the x of Y. = x @`."""
   return f'{question.text} = {question.left(0)}'
 
 

@@ -31,7 +31,7 @@ from mem1_jax.agents.agent import Agent
 from mem1_jax.memory.segments import parse_turn
 from mem1_jax.text.tokenizer import Tokenizer
 from mem1_jax.types import (END, START, UNKNOWN, ActionKind, Segment, Stop, Task, Trajectory, TurnRecord,
-                            noted, read_off, sought, taken_up, value_in)
+                            noted, read_off, taken_up, value_in)
 
 
 class ExpertError(RuntimeError):
@@ -96,9 +96,7 @@ class _Progress:
       end = END if self.is_done else labels[number]
       return f'<think>{self.said}{notes}{end}</think><answer> {answer}</answer>'
     question, name = self.task.questions[number], mistaken or self.name
-    words = sought(question.relations[self.hop:], '').rstrip()  # where is what it searches for
-    if not self.hop:
-      words = taken_up(question).removesuffix(question.left(0)) + words
+    words = question.left(self.hop) if self.hop else taken_up(question)
     return f'<think>{self.said}{notes}{labels[number]} {words}</think><search> {name}</search>'
 
 

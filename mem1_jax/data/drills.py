@@ -182,7 +182,7 @@ class _Questions:
     questions: in their order.
     labels: theirs.
     starts: the start of every link, `*` first.
-    steps: what each link leads to: `[kf]>[zb] Name the x of Y. = x @ Y`, last `[zb]>.`.
+    steps: what each link leads to: `[kf]>[zb] Name the x of Y. = x @`, last `[zb]>.`.
     text: links and questions, in any order.
   """
 
@@ -240,7 +240,7 @@ def _advance(maker: DrillMaker, rng) -> Drill:
   relation, *rest = question.relations[hop:]
   value = value_in(document, relation) or UNKNOWN
   if rest and value != UNKNOWN:
-    new = f'{label} {sought(rest, value)}'
+    new = f'{label} {sought(rest)}'
   else:
     new = f'{label}: {value};' + shown.steps[at + 1].removeprefix(label)
   text, said = f'{shown.text}{known}{label} {now}\n{document}', read_off(relation, value)
