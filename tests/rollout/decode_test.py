@@ -50,9 +50,9 @@ def test_a_turn_ends_with_its_closing_tag():
   assert cache.v[0, 1, :3, 0, 0].tolist() == [7, 8, 9]
 
 
-def test_a_closing_tag_inside_an_open_thought_does_not_end_a_turn():
+def test_a_closing_tag_inside_an_open_thought_ends_a_turn():
   turn, _ = take(fakes.chain('a <think> </search> b </think> c </answer>'), context('a'), None)
-  assert wrote(turn, 0) == '<think> </search> b </think> c </answer>'
+  assert wrote(turn, 0) == '<think> </search>'
   assert turn.stop[0] == Stop.TAG
 
 
