@@ -13,6 +13,7 @@ def get_config() -> ConfigDict:
   c.sft.data = 'text'
   c.sft.steps = 5000
   c.sft.invented = 0.9
+  c.sft.world_size = 1000
   c.sft.rows_per_step = 4
   c.rows.length = 1280
   c.optim.name = 'muon'

@@ -1,9 +1,9 @@
 """Supervised training of an agent on the scripted expert's 2-objective episodes.
 
     python -m mem1_jax.main sft --config=atlas_sft --workdir=runs/mem1 \\
-        --config.init=runs/pretrain/params
+        --config.init=atlas/pretrained
     python -m mem1_jax.main sft --config=atlas_sft --workdir=runs/full_context \\
-        --config.init=runs/pretrain/params --config.agent=full_context
+        --config.init=atlas/pretrained --config.agent=full_context
 """
 
 from ml_collections import ConfigDict

@@ -68,6 +68,8 @@ def expert_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.
       episode = environment.start(task)
       if rng.random() < config.sft.short_budget:
         episode.max_turns = int(rng.integers(1, task.hops + 1))
+      elif rng.random() < config.sft.long_budget:
+        episode.max_turns += int(rng.integers(100))
       trajectory = play(task, agent, episode, tokenizer, rng, mistakes(config, world, rng),
                         lambda text: garbled(text, rng) if rng.random() < config.sft.garbled
                         else None)

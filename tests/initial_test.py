@@ -45,10 +45,11 @@ def test_our_own_folders(tmp_path):
   assert half['final_norm']['scale'].dtype == 'bfloat16'
 
 
-def test_shipped_parameters_tell_their_sizes():
-  config = initial.sizes('atlas/mem1', **DTYPES)
+@pytest.mark.parametrize('name', ['atlas/mem1', 'atlas/full_context', 'atlas/pretrained'])
+def test_shipped_parameters_tell_their_sizes(name):
+  config = initial.sizes(name, **DTYPES)
   assert not config.differences(named_config('atlas')) and not config.copy_heads
-  assert initial.params('atlas/mem1', config)['embed']['embedding'].shape == (1024, 128)
+  assert initial.params(name, config)['embed']['embedding'].shape == (1024, 128)
 
 
 @pytest.mark.parametrize('init', ['atlas/mem1', 'hf'])

@@ -35,5 +35,5 @@ def test_a_value_is_read_as_it_is_noted():
   assert types.value_in(' a.b is c.', 'axb') is None
 
 
-def test_what_is_sought_names_where_to_begin():
+def test_what_is_sought_names_the_last_relation_first():
   assert types.sought(('country', 'capital')) == 'capital of country @'

@@ -11,6 +11,7 @@ or episode. What is predicted follows `prompt`; both are plain text.
     next       *>[kf] [kf]>[zb] [zb]>. …         ?[kf]    → [kf]>[zb]
     recall     the same                          ?[kf]    → the same, and the question of [zb]
     advance    such questions, a list, a document         → what it says, the list carried on by it
+    seek       the same, and the list carried on up to @  → where to look
     read       a question and its documents      → what each says, and what is left of the question
     documents  → the documents themselves
 """
@@ -27,6 +28,7 @@ from mem1_jax.types import (END, START, UNKNOWN, Listing, Passage, Question, Tas
 
 
 NOTHING = ' No results.\n'  # what stands for a document where none was found
+_BREAKS = ('\n', '\n\n', ';\n', '!\n', ' -\n', '|', ' /', '\n#')  # before what is sought
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,6 +225,7 @@ def _advance(maker: DrillMaker, rng) -> Drill:
   First comes what the document says. After `=` the whole list is written again then, after
   `+` only what is new. Now and then it is another document, or none: what that does not say
   is unknown. A list that has come to its end is now and then written once more, as an answer is.
+  Half of the time it is given up to `@`, and where to look is what is asked for.
   """
   shown = _questions(maker, rng)
   num = len(shown.questions)
@@ -240,13 +243,15 @@ def _advance(maker: DrillMaker, rng) -> Drill:
   relation, *rest = question.relations[hop:]
   value = value_in(document, relation) or UNKNOWN
   if rest and value != UNKNOWN:
-    new = f'{label} {sought(rest)}'
+    new, name = f'{label} {sought(rest)}', value
   else:
     new = f'{label}: {value};' + shown.steps[at + 1].removeprefix(label)
+    name = '' if at == num - 1 else shown.questions[at + 1].chain[0]
   text, said = f'{shown.text}{known}{label} {now}\n{document}', read_off(relation, value)
-  if rng.random() < 0.3:
-    return Drill('advance', f'{text}+', said + new)
-  return Drill('advance', f'{text}=', said + known + new)
+  cue, known = ('+', '') if rng.random() < 0.3 else ('=', known)
+  if name and rng.random() < 0.5:
+    return Drill('seek', f'{text}{cue}{said}{known}{new}{maker.pick(rng, _BREAKS)}', f' {name}')
+  return Drill('advance', f'{text}{cue}', said + known + new)
 
 
 def _read(maker: DrillMaker, rng) -> Drill:
@@ -269,5 +274,5 @@ def _documents(maker: DrillMaker, rng) -> Drill:
                + ''.join(maker.text(passage) for passage in rest).rstrip('\n'))
 
 
-_KINDS = (*[_echo] * 2, *[_copy] * 2, _look_up, _next, *[_recall] * 3, *[_advance] * 6,
-          *[_read] * 6, _documents)
+_KINDS = (*[_echo] * 2, *[_copy] * 2, _look_up, _next, *[_recall] * 3, *[_advance] * 10,
+          *[_read] * 5, _documents)

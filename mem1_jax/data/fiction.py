@@ -4,7 +4,9 @@ A small model that reads the same documents thousands of times learns their fact
 spellings by heart and stops reading; in a world that it has never seen before it has
 to read. Every name becomes another one, the same wherever it stands; every number is
 drawn anew. Some words are pieces of the vocabulary strung together: a token that training
-texts never hold could not be copied.
+texts never hold could not be copied. A world makes its names of a few words and pieces, and
+its numbers of a few digits, so that many begin alike and repeat themselves, as Landstrasse
+and Kryvyy do: whoever copies by the last token alone goes astray there.
 """
 
 import collections
@@ -20,7 +22,9 @@ from mem1_jax.data.atlas import questions as atlas_questions
 from mem1_jax.types import Passage, Question
 
 _COMMON = 20  # a word of that many names says what kind of thing it is: Airport, Saint, New
-_PIECED = 0.25  # share of words that are strung together from pieces
+_PIECED = 0.3  # share of words that are strung together from pieces
+_POOL = 80  # words, and as many pieces, that a world makes its names of
+_DIGITS = 5  # digits that a world makes its numbers of
 _LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
 
 
@@ -64,17 +68,24 @@ class _Namer:
 
   def __init__(self, names: Sequence[str], pieces: Sequence[str], rng: np.random.Generator):
     self._rng, self._names, self._taken = rng, {}, set()
-    self._heads = [piece[1:] for piece in pieces if piece[0] == ' ']
-    self._tails = [piece for piece in pieces if piece[0] != ' ']
+    self._heads = self._pool([piece[1:] for piece in pieces if piece[0] == ' '])
+    self._tails = self._pool([piece for piece in pieces if piece[0] != ' '])
     counts = collections.Counter(word for name in names for word in name.split())
     self._common = {word for word, count in counts.items() if count >= _COMMON or word.islower()}
-    self._words = sorted(word for word in counts if word.isalpha() and len(word) > 3)
+    self._words = self._pool(sorted(word for word in counts if word.isalpha() and len(word) > 3))
+    self._digits = rng.permutation(10)[:_DIGITS]
+
+  def _pool(self, items: Sequence[str]) -> list[str]:
+    """A few of the items."""
+    return [items[i] for i in self._rng.permutation(len(items))[:_POOL]]
 
   def name(self, name: str) -> str:
     """Another name of as many words; common words such as Airport and of stay."""
     while name not in self._names:
       words = [word if word in self._common else self._word(word) for word in name.split()]
       found = ' '.join(words)
+      if found == name in self._taken:  # of common words alone, and another's: nothing would change
+        found = ' '.join(map(self._word, words))
       if found not in self._taken:
         self._taken.add(found)
         self._names[name] = found
@@ -85,9 +96,9 @@ class _Namer:
     if any(character.isdigit() for character in value):
       first, *rest = re.split(r'(\d)', value, maxsplit=1)
       digit, tail = rest
-      lowest = 0 if digit == '0' else 1
-      return first + str(self._rng.integers(lowest, 10)) + re.sub(
-          r'\d', lambda _: str(self._rng.integers(10)), tail)
+      leading = self._digits if digit == '0' else self._digits[self._digits > 0]
+      return first + str(self._rng.choice(leading)) + re.sub(
+          r'\d', lambda _: str(self._rng.choice(self._digits)), tail)
     if relation in ('code', 'symbol'):
       letters = ''.join(_LETTERS[i] for i in self._rng.integers(len(_LETTERS), size=len(value)))
       return letters if value.isupper() else letters.capitalize()
@@ -99,9 +110,9 @@ class _Namer:
     Or pieces of the vocabulary, as they are but for the first letter.
     """
     if self._heads and self._tails and self._rng.random() < _PIECED:
-      tails = self._rng.integers(len(self._tails), size=self._rng.integers(1, 4))
-      made = self._heads[self._rng.integers(len(self._heads))] + ''.join(
-          self._tails[i] for i in tails)
+      some = self._rng.choice(self._tails, 2)  # of two pieces: they come again in a word
+      made = self._rng.choice(self._heads) + ''.join(
+          self._rng.choice(some, self._rng.integers(1, 4)))
       return made[0].upper() + made[1:] if word[0].isupper() else made.lower()
     head, tail = (self._words[i] for i in self._rng.integers(len(self._words), size=2))
     made = head[:self._rng.integers(1, 5)] + tail[-self._rng.integers(2, 6):].lower()

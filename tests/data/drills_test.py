@@ -154,6 +154,24 @@ def test_advance_carries_a_list_on_by_one_step():
   assert whole > tails > 0 and ends > 0 and once_more > 0 and lost > 0
 
 
+def test_seek_asks_where_to_look_after_a_list_carried_on():
+  begun, gone_on, short = 0, 0, 0
+  for drill in made('seek'):
+    document, cue, value, carried = re.fullmatch(
+        r'.*\n([^\n]*)\n([=+]) \w+ is (\w+)\.(.*\S @)[^@]*', drill.prompt, re.S).groups()
+    assert f' is {value}.' in document or value == 'unknown'
+    following = re.search(r'Mayor of the capital of (Land\d)\? = mayor of capital @$', carried)
+    if following:  # the next question has been taken up
+      assert drill.target == f' {following[1]}'
+      begun += 1
+    else:
+      assert carried.endswith('] mayor @') and drill.target == f' {value}'
+      gone_on += 1
+    assert carried.startswith('[') or cue == '='  # after + only what is new
+    short += cue == '+'
+  assert begun and gone_on and 0 < short < begun + gone_on
+
+
 def test_read():
   texts = {q.text: q for q in QUESTIONS}
   for drill in made('read'):
@@ -199,4 +217,4 @@ def test_the_atlas():
                             0, 24, 0.3, 0.5)
   names = {maker.drill(i).name for i in range(200)}
   assert names == {
-      'echo', 'list', 'look-up', 'next', 'recall', 'advance', 'read', 'documents'}
+      'echo', 'list', 'look-up', 'next', 'recall', 'advance', 'seek', 'read', 'documents'}

@@ -44,7 +44,7 @@ def test_pieces_are_words_and_parts_of_words():
 
 
 def test_names_are_written_in_every_token_that_a_name_may_have():
-  names = {e['name'] for seed in range(4) for e in fiction.invented(ENTITIES, seed, PIECES)}
+  names = {e['name'] for seed in range(12) for e in fiction.invented(ENTITIES, seed, PIECES)}
   used = {i for name in names for i in TOKENIZER.encode(' ' + name)}
   known = {i for e in ENTITIES for i in TOKENIZER.encode(' ' + e['name'])}
   # Words in small letters stand in documents and questions.
