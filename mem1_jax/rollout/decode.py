@@ -17,7 +17,7 @@ from mem1_jax.rollout.sampling import Sampling, sample
 from mem1_jax.rollout.stop import build_stop_table
 from mem1_jax.types import Stop
 
-_FEW = 8  # the last eighth of the slots decodes alone
+_FEWER = 4  # the last quarter of the slots decodes alone, then the last quarter of that
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +139,8 @@ def _decode(policy: Any, params: Params, cache: KVCache, hidden_BD: Array, posit
             automaton: _Automaton, config: EngineConfig) -> tuple[Turn, KVCache]:
   """Samples until every live row has stopped. All that was sampled is in the cache.
 
-  A step costs the same however many rows are still active. So the last few go on among
-  themselves: a turn that never ends does not keep all the others computing.
+  A step costs the same however many rows are still active. So the last quarter goes on by
+  itself, and then its last quarter: a turn that never ends does not keep the others computing.
   """
   num, capacity = hidden_BD.shape[0], config.turn_capacity
   head_DV = policy.head(params)
@@ -169,19 +169,22 @@ def _decode(policy: Any, params: Params, cache: KVCache, hidden_BD: Array, posit
     return jax.lax.while_loop(
         lambda r: (r.step < limit) & (jnp.sum(r.is_active) > num_left), body, rows)
 
+  def finish(rows, sizes):
+    """Goes on until no row is active, the last `sizes` of them by themselves."""
+    if not sizes or not sizes[0]:
+      return run(rows, 0)
+    rows = run(rows, sizes[0])
+    index = jnp.argsort(~rows.is_active)[:sizes[0]]  # all that are active, and some that are not
+    return _put(rows, index, finish(_take(rows, index), sizes[1:]))
+
   rows = _Rows(
       jnp.int32(0), is_live_B, jnp.full(num, automaton.start, jnp.int32), hidden_BD, key_B,
       position_B, cache,
       Turn(jnp.full((num, capacity), automaton.pad_id, jnp.int32),
            jnp.zeros((num, capacity), jnp.promote_types(jnp.float32, hidden_BD.dtype)),
            jnp.zeros(num, jnp.int32), jnp.full(num, Stop.LENGTH, jnp.int32)))
-  few = config.num_slots // _FEW
-  if few:
-    rows = run(rows, few)
-    index = jnp.argsort(~rows.is_active)[:few]  # all that are active, and some that are not
-    rows = _put(rows, index, run(_take(rows, index), 0))
-  else:
-    rows = run(rows, 0)
+  few = config.num_slots // _FEWER
+  rows = finish(rows, (few, few // _FEWER))
   return rows.turn, rows.cache
 
 

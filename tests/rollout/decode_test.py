@@ -77,6 +77,23 @@ def test_slots_end_each_at_its_time():
   assert cache.length.tolist() == [5, 2]
 
 
+def test_the_last_slots_go_on_by_themselves():
+  engine, num = fakes.engine(num_slots=16), 16  # then 4 of them, then 1
+  starts = ['x'] * num
+  starts[2], starts[5], starts[9], starts[14] = 'c', 'a', 'b', 'z'
+  memory = state.batch([context(start) for start in starts], [0] * num, 16, fakes.PAD)
+  keys = slot_keys(jnp.int32(0), jnp.int32(0), *(jnp.arange(num, dtype=jnp.int32),) * 3)
+  turn, cache = jax.device_get(engine.take_turn(
+      fakes.chain('a b c x </search>'), engine.init_cache(), memory, keys, sampling(**GREEDY)))
+  words = {'a': 'b c x </search>', 'b': 'c x </search>', 'c': 'x </search>', 'x': '</search>',
+           'z': 'z z z z z z z z'}
+  for b, start in enumerate(starts):
+    assert wrote(turn, b) == words[start]
+    ids = [fakes.ID[piece] for piece in [start, *words[start].split()]]
+    assert cache.k[0, b, :cache.length[b], 0, 0].tolist() == ids
+    assert turn.stop[b] == (Stop.LENGTH if start == 'z' else Stop.TAG)
+
+
 def test_an_empty_slot_writes_nothing():
   turn, cache = take(fakes.chain('a </answer>'), None, context('a'), keep=(5, 0))
   assert turn.length.tolist() == [0, 1]
