@@ -172,5 +172,7 @@ def run(config: Any, workdir: pathlib.Path, name: str = '') -> dict[str, dict[st
         write_records(path.with_suffix('.jsonl'), trajectories, tokenizer)
         cell = aggregate(trajectories) | by_wording(trajectories)
         cell |= {'overflow': stats.num_overflow}
-        path.write_text(json.dumps(cell, indent=2) + '\n')
+        new = path.with_suffix('.tmp')
+        new.write_text(json.dumps(cell, indent=2) + '\n')
+        new.replace(path)  # a run that is killed leaves a whole cell or none
   return {n: json.loads(path.read_text()) for n, path in files.items()}

@@ -85,6 +85,9 @@ def _meanwhile(config: Any, agents: list, workdir: pathlib.Path) -> Iterator[pat
     os.sched_setaffinity(0, cores[:half])  # jax starts its threads there
     yield log
     _wait(process, files)
+    if process.exitcode:
+      print(f'the evaluation meanwhile ended with status {process.exitcode}, see {log}; '
+            'what it left is done now')
   finally:
     os.sched_setaffinity(0, cores)
     process.terminate()
