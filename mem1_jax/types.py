@@ -87,7 +87,7 @@ def noted(entries: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def sought(relations: Sequence[str]) -> str:
-  """What to look up; whose document to begin in is for the search to say: `capital of country @`."""
+  """What to look up; the search says in whose document to begin: `capital of country @`."""
   return f"{' of '.join(reversed(relations))} @"
 
 

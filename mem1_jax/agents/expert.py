@@ -30,8 +30,8 @@ import numpy as np
 from mem1_jax.agents.agent import Agent
 from mem1_jax.memory.segments import parse_turn
 from mem1_jax.text.tokenizer import Tokenizer
-from mem1_jax.types import (END, START, UNKNOWN, ActionKind, Segment, Stop, Task, Trajectory, TurnRecord,
-                            noted, read_off, taken_up, value_in)
+from mem1_jax.types import (END, START, UNKNOWN, ActionKind, Segment, Stop, Task, Trajectory,
+                            TurnRecord, noted, read_off, taken_up, value_in)
 
 
 class ExpertError(RuntimeError):
@@ -133,9 +133,11 @@ def play(task: Task, agent: Agent, episode: Any, tokenizer: Tokenizer,
     parsed = parse_turn(ids, tokenizer.token_bytes)
     observation = episode.step(parsed.action)
     first = context.segment.positions[-1] + 1
-    written = Segment(ids, tuple(range(first, first + len(ids))), tuple(int(k) for k in parsed.kind))
+    written = Segment(ids, tuple(range(first, first + len(ids))),
+                      tuple(int(k) for k in parsed.kind))
     logprobs = None if mistaken or garbled else (0.0,) * len(ids)
-    turns.append(TurnRecord(context, written, logprobs, parsed.action, Stop.TAG, observation.reward))
+    turns.append(TurnRecord(context, written, logprobs, parsed.action, Stop.TAG,
+                            observation.reward))
     kind, information = parsed.action.kind, observation.text
     if observation.is_done:
       answer = parsed.action.text if kind is ActionKind.ANSWER else None

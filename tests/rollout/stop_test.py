@@ -1,5 +1,6 @@
 """The stop automaton ends a turn at the very token where the parser does."""
 
+import re
 import time
 
 from hypothesis import given, settings
@@ -42,6 +43,9 @@ def test_stops_where_the_parser_ends(ids):
   else:
     assert turn.end == count
     assert turn.action.kind != 'malformed' or turn.action.text not in unfinished
+    before = re.split(b'</search>|</answer>', b''.join(VOCABULARY[i] for i in ids))[0]
+    is_open = before.rfind(b'<think>') > before.rfind(b'</think>')
+    assert is_open or turn.action.text != 'think not closed'
     # One token less and nothing is completed.
     assert run(TABLE, ids[:count - 1]) is None
 
