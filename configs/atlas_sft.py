@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
   c.sft.steps = 1000
   c.sft.invented = 0.7
   c.sft.world_size = 500
-  c.sft.drill_share = 0.4
+  c.sft.drill_share = 0.5
   c.sft.rows_per_step = 3
   c.sft.save_dtype = 'bfloat16'
   c.rows.length = 1280
