@@ -14,11 +14,12 @@ import numpy as np
 from mem1_jax import types
 
 _WORD = re.compile(r'\w+')
+_POSSESSIVE = re.compile(r"['’]s\b")
 
 
 def words(text: str) -> tuple[str, ...]:
-  """Lower-case words without accents: `Reykjavík` and `reykjavik` are one word."""
-  decomposed = unicodedata.normalize('NFKD', text.casefold())
+  """Lower-case words without accents and possessives: `Reykjavík's` is the word `reykjavik`."""
+  decomposed = unicodedata.normalize('NFKD', _POSSESSIVE.sub('', text.casefold()))
   return tuple(_WORD.findall(''.join(c for c in decomposed if not unicodedata.combining(c))))
 
 
