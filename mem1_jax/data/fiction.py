@@ -6,7 +6,8 @@ to read. Every name becomes another one, the same wherever it stands; every numb
 drawn anew. Some words are pieces of the vocabulary strung together: a token that training
 texts never hold could not be copied. A world makes its names of a few words and pieces, and
 its numbers of a few digits, so that many begin alike and repeat themselves, as Landstrasse
-and Kryvyy do: whoever copies by the last token alone goes astray there.
+and Kryvyy do, or Sunshine Coast and Sunshine Coast Airport: whoever copies by the last token
+alone goes astray there.
 """
 
 import collections
@@ -25,6 +26,8 @@ _COMMON = 20  # a word of that many names says what kind of thing it is: Airport
 _PIECED = 0.3  # share of words that are strung together from pieces
 _POOL = 80  # words, and as many pieces, that a world makes its names of
 _DIGITS = 5  # digits that a world makes its numbers of
+_BARE = 0.15  # share of numbers that are bare ones of few digits, as an element's
+_LED = 0.2  # share of names that begin as one of the last few, as an airport's by its city
 _LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
 
 
@@ -83,6 +86,10 @@ class _Namer:
     """Another name of as many words; common words such as Airport and of stay."""
     while name not in self._names:
       words = [word if word in self._common else self._word(word) for word in name.split()]
+      if self._names and self._rng.random() < _LED:
+        last = list(itertools.islice(reversed(self._names.values()), 4))
+        lead = last[self._rng.integers(len(last))].split()[:len(words) - 1]
+        words[:len(lead)] = lead
       found = ' '.join(words)
       if found == name in self._taken:  # of common words alone, and another's: nothing would change
         found = ' '.join(map(self._word, words))
@@ -94,6 +101,8 @@ class _Namer:
   def value(self, relation: str, value: str) -> str:
     """Another value of the same form."""
     if any(character.isdigit() for character in value):
+      if self._rng.random() < _BARE:
+        value = '7' * self._rng.integers(1, 4)
       first, *rest = re.split(r'(\d)', value, maxsplit=1)
       digit, tail = rest
       leading = self._digits if digit == '0' else self._digits[self._digits > 0]

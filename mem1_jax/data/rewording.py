@@ -9,7 +9,8 @@ from mem1_jax.types import Question
 
 _NAME_FIRST = ('{name} {relation}', '{name} ({relation})', '{name} and its {relation}',
                'for {name} the {relation}')
-_MARKS, _SUFFIXES = ',:;-/|+*#~_=', ('', '', 'n', 'in', 'la', 'e', 'ka', 'os', 't', 'yo', 'r', 'm')
+_MARKS = ",:;-/|+*#~_='''"  # the last more often: names with it are seen nowhere else
+_SUFFIXES = ('', '', 'n', 'in', 'la', 'e', 'ka', 'os', 't', 'yo', 'r', 'm')
 
 
 def reworded(question: Question, rng, names: Sequence[str]) -> Question:
