@@ -127,8 +127,8 @@ def get_config() -> ConfigDict:
   c.eval.objectives = (1, 2, 4, 8, 16)
   c.eval.tasks = 100  # per number of objectives
   c.eval.num_slots = 100  # episodes side by side, in evaluations of their own
-  c.eval.max_tokens = 80  # tokens a turn may generate, and
-  c.eval.max_tokens_per_objective = 20  # so many more for each question of the task
+  c.eval.max_tokens = 64  # tokens a turn may generate, and
+  c.eval.max_tokens_per_objective = 18  # so many more for each question of the task
   c.eval.every = 5  # training iterations between evaluations; 0 for none
   c.eval.every_tasks = 64  # validation tasks of those evaluations
 

@@ -144,18 +144,22 @@ def write_records(path: pathlib.Path, trajectories: Sequence[Trajectory], tokeni
       print(json.dumps(record(trajectory, tokenizer)), file=file)
 
 
-def run(config: Any, workdir: pathlib.Path, name: str = '') -> dict[str, dict[str, float]]:
+def run(config: Any, workdir: pathlib.Path, name: str = '',
+        claim: Callable[[int], bool] = lambda _: True) -> dict[str, dict[str, float]]:
   """Evaluates `config.agent` with `config.init` on every number of `eval.objectives`.
 
   Each cell is written to `workdir/NAME-N.json` with its trajectories beside it;
   one that is there is not computed again.
 
+  Args:
+    claim: asked before a number of objectives is begun; False leaves it to another process.
+
   Returns:
-    {str(objectives): cell}, the fields of report/summary.py.
+    {str(objectives): cell} of the cells that are there, the fields of report/summary.py.
   """
   workdir.mkdir(parents=True, exist_ok=True)
   name = name or config.agent
-  files = {str(n): workdir / f'{name}-{n}.json' for n in config.eval.objectives}
+  files = {n: workdir / f'{name}-{n}.json' for n in config.eval.objectives}
   missing = {n: path for n, path in files.items() if not path.exists()}
   if missing:
     tokenizer = assemble.make_tokenizer(config)
@@ -164,15 +168,17 @@ def run(config: Any, workdir: pathlib.Path, name: str = '') -> dict[str, dict[st
     engine = assemble.make_engine(config, policy, tokenizer, config.agent == 'full_context',
                                   min(config.eval.num_slots, config.eval.tasks))
     evaluator = Evaluator(config, engine, tokenizer, assemble.make_environment(config))
-    with progress.bar(name, len(missing) * config.eval.tasks) as bar:
-      for n, path in missing.items():
+    for n, path in missing.items():
+      if not claim(n):
+        continue
+      with progress.bar(f'{name} at {n}', config.eval.tasks) as bar:
         trajectories, stats = evaluator.run(
-            params, int(n), config.eval.split, config.eval.tasks,
-            lambda _: bar.advance(1, f'{n} objectives'))  # pylint: disable=cell-var-from-loop
-        write_records(path.with_suffix('.jsonl'), trajectories, tokenizer)
-        cell = aggregate(trajectories) | by_wording(trajectories)
-        cell |= {'overflow': stats.num_overflow}
-        new = path.with_suffix('.tmp')
-        new.write_text(json.dumps(cell, indent=2) + '\n')
-        new.replace(path)  # a run that is killed leaves a whole cell or none
-  return {n: json.loads(path.read_text()) for n, path in files.items()}
+            params, n, config.eval.split, config.eval.tasks,
+            lambda _: bar.advance(1))  # pylint: disable=cell-var-from-loop
+      write_records(path.with_suffix('.jsonl'), trajectories, tokenizer)
+      cell = aggregate(trajectories) | by_wording(trajectories)
+      cell |= {'overflow': stats.num_overflow}
+      new = path.with_suffix('.tmp')
+      new.write_text(json.dumps(cell, indent=2) + '\n')
+      new.replace(path)  # a run that is killed leaves a whole cell or none
+  return {str(n): json.loads(path.read_text()) for n, path in files.items() if path.exists()}

@@ -5,19 +5,21 @@
                                             → WORKDIR/evaluation/AGENT-N.json
     tables and figures                      → WORKDIR/report
 
-On CPU cores, the two agents that PPO does not change are evaluated meanwhile, by a process
-of their own on half of the cores. Each piece is kept when done, so that `--resume` goes on
-where a run stopped.
+On CPU cores, a second process on half of them begins meanwhile to evaluate the two agents that
+PPO does not change, the longest cells first, and in the end both share what is left. Each piece
+is kept when done, so that `--resume` goes on where a run stopped.
 """
 
 import contextlib
+import dataclasses
+import functools
 import json
 import multiprocessing
 import os
 import pathlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -36,17 +38,18 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False):
     FileExistsError: the folder holds an earlier run and is not to be resumed.
   """
   out = Console()
-  unchanged = [('mem1', _SHIPPED['mem1'], 'mem1_sft'),
-               ('full_context', _SHIPPED['full_context'], 'full_context')]
-  with _meanwhile(config, unchanged, workdir) as log:
+  unchanged = [('full_context', _SHIPPED['full_context'], 'full_context'),
+               ('mem1', _SHIPPED['mem1'], 'mem1_sft')]
+  with _meanwhile(config, unchanged, workdir) as (log, claim):
     out.print(f'1/3 PPO on {max(config.data.objectives)}-objective tasks'
               + (f'; meanwhile evaluation, see {log}' if log else ''), style='bold')
     trained = _train(config, workdir / 'ppo', is_resumed)
     out.print('2/3 evaluation: before and after PPO, and a full-context agent', style='bold')
     _evaluate(config, 'mem1', str(trained), workdir, 'mem1_ppo')
+    _evaluate_all(config, unchanged, workdir, claim)
   agents = {name: _evaluate(config, agent, init, workdir, name)
-            for agent, init, name in [unchanged[0], ('mem1', str(trained), 'mem1_ppo'),
-                                      unchanged[1]]}
+            for agent, init, name in [unchanged[1], ('mem1', str(trained), 'mem1_ppo'),
+                                      unchanged[0]]}
   out.print('3/3 report', style='bold')
   steps = metrics.read_metrics(workdir / 'ppo')
   result = {
@@ -63,27 +66,35 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False):
 
 
 @contextlib.contextmanager
-def _meanwhile(config: Any, agents: list, workdir: pathlib.Path) -> Iterator[pathlib.Path | None]:
-  """Evaluates `agents` in another process, which is waited for in the end; gives its log.
+def _meanwhile(config: Any, agents: list, workdir: pathlib.Path,
+               ) -> Iterator[tuple[pathlib.Path | None, Callable[[str, int], bool]]]:
+  """Evaluates `agents` in another process, which is waited for in the end.
 
   Only where programs run on CPU cores, and there are two that can be shared out. What it
   has not done by the end, for whatever reason, is left to the caller.
+
+  Yields:
+    its log, None without it; and `claim(name, objectives)`, by which the caller may take a cell
+    that it has not begun.
   """
   files = [workdir / 'evaluation' / f'{name}-{n}.json'
            for *_, name in agents for n in config.eval.objectives]
   cores = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
   half = len(cores) // 2
   if not half or jax.config.jax_platforms != 'cpu' or all(f.exists() for f in files):
-    yield None
+    yield None, lambda *cell: True
     return
   log = workdir / 'evaluation' / 'meanwhile.log'
   log.parent.mkdir(parents=True, exist_ok=True)
-  process = multiprocessing.get_context('spawn').Process(target=_evaluate_all, args=(
-      config, agents, workdir, log, cores[half:], jax.config.jax_compilation_cache_dir))
+  context = multiprocessing.get_context('spawn')
+  claim = _Claims([(name, n) for *_, name in agents for n in config.eval.objectives],
+                  context.Array('b', len(files)))
+  process = context.Process(target=_other_process, args=(
+      config, agents, workdir, claim, log, cores[half:], jax.config.jax_compilation_cache_dir))
   process.start()
   try:
     os.sched_setaffinity(0, cores[:half])  # jax starts its threads there
-    yield log
+    yield log, claim
     _wait(process, files)
     if process.exitcode:
       print(f'the evaluation meanwhile ended with status {process.exitcode}, see {log}; '
@@ -107,8 +118,23 @@ def _wait(process: Any, files: list[pathlib.Path]):
       process.join(1.0)
 
 
-def _evaluate_all(config: Any, agents: list, workdir: pathlib.Path, log: pathlib.Path,
-                  cores: list[int], cache: str | None):
+@dataclasses.dataclass(frozen=True)
+class _Claims:
+  """Which cells have been begun, in memory that both processes see."""
+
+  cells: list[tuple[str, int]]
+  is_taken: Any  # one byte per cell
+
+  def __call__(self, name: str, objectives: int) -> bool:
+    """Takes the cell, unless it is taken."""
+    index = self.cells.index((name, objectives))
+    with self.is_taken.get_lock():
+      was_taken, self.is_taken[index] = self.is_taken[index], 1
+    return not was_taken
+
+
+def _other_process(config: Any, agents: list, workdir: pathlib.Path, claim: _Claims,
+                   log: pathlib.Path, cores: list[int], cache: str | None):
   """The other process: ends with its parent, writes what it prints to `log`."""
   threading.Thread(target=_end_with_parent, daemon=True).start()
   os.sched_setaffinity(0, cores)  # before jax starts its threads
@@ -116,8 +142,17 @@ def _evaluate_all(config: Any, agents: list, workdir: pathlib.Path, log: pathlib
   with log.open('a') as file:
     os.dup2(file.fileno(), 1)
     os.dup2(file.fileno(), 2)
+  _evaluate_all(config, agents, workdir, claim)
+
+
+def _evaluate_all(config: Any, agents: list, workdir: pathlib.Path,
+                  claim: Callable[[str, int], bool]):
+  """Those of the agents' cells that can be claimed, the longest first."""
+  config = config.copy_and_resolve_references()
+  with config.unlocked():
+    config.eval.objectives = tuple(sorted(config.eval.objectives, reverse=True))
   for agent, init, name in agents:
-    _evaluate(config, agent, init, workdir, name)
+    _evaluate(config, agent, init, workdir, name, functools.partial(claim, name))
 
 
 def _end_with_parent():
@@ -138,13 +173,13 @@ def _train(config: Any, workdir: pathlib.Path, is_resumed: bool) -> pathlib.Path
   return params
 
 
-def _evaluate(config: Any, agent: str, init: str, workdir: pathlib.Path,
-              name: str) -> dict[str, dict[str, float]]:
+def _evaluate(config: Any, agent: str, init: str, workdir: pathlib.Path, name: str,
+              claim: Callable[[int], bool] = lambda _: True) -> dict[str, dict[str, float]]:
   """The agent's cells, one file for each number of objectives."""
   config = config.copy_and_resolve_references()
   with config.unlocked():
     config.agent, config.init = agent, init
-  cells = evaluate.run(config, workdir / 'evaluation', name)
+  cells = evaluate.run(config, workdir / 'evaluation', name, claim)
   return {n: {field: cell[field] for field in summary.CELL} for n, cell in cells.items()}
 
 

@@ -132,3 +132,11 @@ def test_two_and_64_objectives_run_in_the_same_programs(tmp_path):
   trajectories, stats = evaluator.run(params, 64, 'test', 4)
   assert compiles.names == [] and stats.num_overflow == 0
   assert min(len(t.prompt) for t in trajectories) > 800
+
+
+def test_a_cell_that_another_process_claimed_is_left_to_it(tmp_path):
+  config, asked = tiny_config(), []
+  config.eval.tasks = 1
+  first = evaluate.run(config, tmp_path, 'a', lambda n: asked.append(n) or n == 2)
+  assert asked == [1, 2] and set(first) == {'2'}
+  assert set(evaluate.run(config, tmp_path, 'a', lambda n: n == 1)) == {'1', '2'}

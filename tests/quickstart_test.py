@@ -1,6 +1,7 @@
 """The whole story at a tiny size: trained, evaluated, reported, resumed."""
 
 import json
+import multiprocessing
 import random
 import signal
 import subprocess
@@ -32,6 +33,17 @@ def test_a_report_is_written_and_a_second_call_computes_nothing_again(tmp_path, 
     quickstart.run(config, tmp_path / 'run')
   monkeypatch.setattr(quickstart.train, 'run', None)  # would fail if it trained again
   quickstart.run(config, tmp_path / 'run', is_resumed=True)
+
+
+def test_a_cell_is_claimed_once_by_either_process():
+  context = multiprocessing.get_context('spawn')
+  claim = quickstart._Claims([('a', 1), ('a', 2), ('b', 1)], context.Array('b', 3))
+  assert claim('a', 2) and not claim('a', 2)
+  process = context.Process(target=claim, args=('b', 1))
+  process.start()
+  process.join()
+  assert process.exitcode == 0
+  assert not claim('b', 1) and claim('a', 1)
 
 
 SMALL = ('--config.ppo.iterations=5', '--config.ppo.tasks=8', '--config.ppo.num_rows=16',
