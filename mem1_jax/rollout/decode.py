@@ -17,7 +17,7 @@ from mem1_jax.rollout.sampling import Sampling, sample
 from mem1_jax.rollout.stop import build_stop_table
 from mem1_jax.types import Stop
 
-_FEWER = 4  # the last quarter of the slots decodes alone, then the last quarter of that
+_FEWEST = 4  # slots that still halve their number as turns end: fewer are not worth a program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +139,8 @@ def _decode(policy: Any, params: Params, cache: KVCache, hidden_BD: Array, posit
             automaton: _Automaton, config: EngineConfig) -> tuple[Turn, KVCache]:
   """Samples until every live row has stopped. All that was sampled is in the cache.
 
-  A step costs the same however many rows are still active. So the last quarter goes on by
-  itself, and then its last quarter: a turn that never ends does not keep the others computing.
+  A step costs the same however many rows are still active. So the last half goes on by itself,
+  then the last half of that, and so on: a turn that never ends does not keep the others computing.
   """
   num, capacity = hidden_BD.shape[0], config.turn_capacity
   head_DV = policy.head(params)
@@ -169,13 +169,14 @@ def _decode(policy: Any, params: Params, cache: KVCache, hidden_BD: Array, posit
     return jax.lax.while_loop(
         lambda r: (r.step < limit) & (jnp.sum(r.is_active) > num_left), body, rows)
 
-  def finish(rows, sizes):
-    """Goes on until no row is active, the last `sizes` of them by themselves."""
-    if not sizes or not sizes[0]:
+  def finish(rows, size):
+    """Goes on until none of the `size` rows is active."""
+    half = size // 2
+    if half < _FEWEST:
       return run(rows, 0)
-    rows = run(rows, sizes[0])
-    index = jnp.argsort(~rows.is_active)[:sizes[0]]  # all that are active, and some that are not
-    return _put(rows, index, finish(_take(rows, index), sizes[1:]))
+    rows = run(rows, half)
+    index = jnp.argsort(~rows.is_active)[:half]  # all that are active, and some that are not
+    return _put(rows, index, finish(_take(rows, index), half))
 
   rows = _Rows(
       jnp.int32(0), is_live_B, jnp.full(num, automaton.start, jnp.int32), hidden_BD, key_B,
@@ -183,8 +184,7 @@ def _decode(policy: Any, params: Params, cache: KVCache, hidden_BD: Array, posit
       Turn(jnp.full((num, capacity), automaton.pad_id, jnp.int32),
            jnp.zeros((num, capacity), jnp.promote_types(jnp.float32, hidden_BD.dtype)),
            jnp.zeros(num, jnp.int32), jnp.full(num, Stop.LENGTH, jnp.int32)))
-  few = config.num_slots // _FEWER
-  rows = finish(rows, (few, few // _FEWER))
+  rows = finish(rows, num)
   return rows.turn, rows.cache
 
 

@@ -78,7 +78,7 @@ def test_slots_end_each_at_its_time():
 
 
 def test_the_last_slots_go_on_by_themselves():
-  engine, num = fakes.engine(num_slots=16), 16  # then 4 of them, then 1
+  engine, num = fakes.engine(num_slots=16), 16  # then 8 of them, then 4
   starts = ['x'] * num
   starts[2], starts[5], starts[9], starts[14] = 'c', 'a', 'b', 'z'
   memory = state.batch([context(start) for start in starts], [0] * num, 16, fakes.PAD)
