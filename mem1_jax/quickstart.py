@@ -46,7 +46,7 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False):
     trained = _train(config, workdir / 'ppo', is_resumed)
     out.print('2/3 evaluation: before and after PPO, and a full-context agent', style='bold')
     _evaluate(config, 'mem1', str(trained), workdir, 'mem1_ppo')
-    _evaluate_all(config, unchanged, workdir, claim)
+    _evaluate_all(config, unchanged[::-1], workdir, claim)  # from the other end
   agents = {name: _evaluate(config, agent, init, workdir, name)
             for agent, init, name in [unchanged[1], ('mem1', str(trained), 'mem1_ppo'),
                                       unchanged[0]]}
