@@ -38,18 +38,17 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False):
     FileExistsError: the folder holds an earlier run and is not to be resumed.
   """
   out = Console()
-  unchanged = [('full_context', _SHIPPED['full_context'], 'full_context'),
-               ('mem1', _SHIPPED['mem1'], 'mem1_sft')]
-  with _meanwhile(config, unchanged, workdir) as (log, claim):
+  before = 'mem1', _SHIPPED['mem1'], 'mem1_sft'
+  full = 'full_context', _SHIPPED['full_context'], 'full_context'
+  with _meanwhile(config, [full, before], workdir) as (log, claim):
     out.print(f'1/3 PPO on {max(config.data.objectives)}-objective tasks'
               + (f'; meanwhile evaluation, see {log}' if log else ''), style='bold')
     trained = _train(config, workdir / 'ppo', is_resumed)
     out.print('2/3 evaluation: before and after PPO, and a full-context agent', style='bold')
-    _evaluate(config, 'mem1', str(trained), workdir, 'mem1_ppo')
-    _evaluate_all(config, unchanged[::-1], workdir, claim)  # from the other end
-  agents = {name: _evaluate(config, agent, init, workdir, name)
-            for agent, init, name in [unchanged[1], ('mem1', str(trained), 'mem1_ppo'),
-                                      unchanged[0]]}
+    after = 'mem1', str(trained), 'mem1_ppo'
+    _evaluate(config, *after, workdir)
+    _evaluate_all(config, [before, full], workdir, claim)  # from the other end
+  agents = {agent[-1]: _evaluate(config, *agent, workdir) for agent in (before, after, full)}
   out.print('3/3 report', style='bold')
   steps = metrics.read_metrics(workdir / 'ppo')
   result = {
@@ -106,9 +105,10 @@ def _meanwhile(config: Any, agents: list, workdir: pathlib.Path,
 
 
 def _wait(process: Any, files: list[pathlib.Path]):
-  """Shows how many of `files` are there until the process has ended."""
-  with progress.bar('evaluated meanwhile, cells', len(files)) as bar:
-    num_done, is_alive = 0, True
+  """Shows how many of the missing `files` are there until the process has ended."""
+  num_done = sum(f.exists() for f in files)
+  with progress.bar('cells of the other process', len(files) - num_done) as bar:
+    is_alive = True
     while is_alive:
       is_alive = process.is_alive()
       num_there = sum(f.exists() for f in files)
@@ -152,7 +152,7 @@ def _evaluate_all(config: Any, agents: list, workdir: pathlib.Path,
   with config.unlocked():
     config.eval.objectives = tuple(sorted(config.eval.objectives, reverse=True))
   for agent, init, name in agents:
-    _evaluate(config, agent, init, workdir, name, functools.partial(claim, name))
+    _evaluate(config, agent, init, name, workdir, functools.partial(claim, name))
 
 
 def _end_with_parent():
@@ -173,7 +173,7 @@ def _train(config: Any, workdir: pathlib.Path, is_resumed: bool) -> pathlib.Path
   return params
 
 
-def _evaluate(config: Any, agent: str, init: str, workdir: pathlib.Path, name: str,
+def _evaluate(config: Any, agent: str, init: str, name: str, workdir: pathlib.Path,
               claim: Callable[[int], bool] = lambda _: True) -> dict[str, dict[str, float]]:
   """The agent's cells, one file for each number of objectives."""
   config = config.copy_and_resolve_references()
