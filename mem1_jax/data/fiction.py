@@ -83,7 +83,10 @@ class _Namer:
     return [items[i] for i in self._rng.permutation(len(items))[:_POOL]]
 
   def name(self, name: str) -> str:
-    """Another name of as many words; common words such as Airport and of stay."""
+    """Another name of as many words; common words such as Airport and of stay.
+
+    Some begin as one of the last few did.
+    """
     while name not in self._names:
       words = [word if word in self._common else self._word(word) for word in name.split()]
       if self._names and self._rng.random() < _LED:
@@ -99,10 +102,10 @@ class _Namer:
     return self._names[name]
 
   def value(self, relation: str, value: str) -> str:
-    """Another value of the same form."""
+    """Another value of the same form; but some numbers are bare ones of one to three digits."""
     if any(character.isdigit() for character in value):
       if self._rng.random() < _BARE:
-        value = '7' * self._rng.integers(1, 4)
+        value = '1' * self._rng.integers(1, 4)  # its form; the digits are drawn below
       first, *rest = re.split(r'(\d)', value, maxsplit=1)
       digit, tail = rest
       leading = self._digits if digit == '0' else self._digits[self._digits > 0]
