@@ -81,9 +81,14 @@ def link(labels: Sequence[str]) -> tuple[tuple[str, str], ...]:
   return tuple(zip((START, *labels), (*labels, END)))
 
 
+def entry(label: str, answer: str) -> str:
+  """An answer under its label: `[kf]: Oslo;`."""
+  return f'{label}: {answer};'
+
+
 def noted(entries: Sequence[tuple[str, str]]) -> list[str]:
-  """Answers under their labels, as memory holds them: `*>[kf]: Oslo;`, `>[zb]: 51;`."""
-  return [f'{START * (i == 0)}>{label}: {answer};' for i, (label, answer) in enumerate(entries)]
+  """Answers as memory holds them, one after another: `*>[kf]: Oslo;`, `>[zb]: 51;`."""
+  return [f'{START * (i == 0)}>{entry(*pair)}' for i, pair in enumerate(entries)]
 
 
 def sought(relations: Sequence[str]) -> str:

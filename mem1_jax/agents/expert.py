@@ -3,14 +3,15 @@
 It plays the environment as the two agents would, in their formats, and its
 trajectories train them (sft.py). What it writes in a turn:
 
-    constant memory   <think> currency is pounds.*>[kf]: Oslo;>[zb]: pounds;>[xa] Name the
-                      capital of the country of Cusco. = capital of country @</think>
+    constant memory   <think> currency is pounds.[zb]: pounds;*>[kf]: Oslo;>[zb]: pounds;>[xa]
+                      Name the capital of the country of Cusco. = capital of country @</think>
                       <search> Cusco</search>
-    full context      the same, without `*>[kf]: Oslo;>`
+    full context      the same, without `*>[kf]: Oslo;>[zb]: pounds;`
 
-First comes what the last document says, in its words. Then the answers so far, under their
-labels, each closed by `;`. From each the table of contents leads on to the next label: so
-that never depends on a place in a list. After them comes the question at hand: copied, then
+First comes what the last document says, in its words, and if that is an answer, the entry
+that it makes: under its label it is found again when the list gets there. Then the answers
+so far, under their labels, each closed by `;`. From each the table of contents leads on to
+the next label: so that never depends on a place in a list. After them comes the question at hand: copied, then
 reduced to what is to be looked up; `@` says that the search names where, and the next turn
 says `[xa] capital @`, and searches for Peru: a name stands once in a turn, so what follows
 it is never in doubt. What a document does not say is unknown, and so is the answer. The
@@ -31,7 +32,7 @@ from mem1_jax.agents.agent import Agent
 from mem1_jax.memory.segments import parse_turn
 from mem1_jax.text.tokenizer import Tokenizer
 from mem1_jax.types import (END, START, UNKNOWN, ActionKind, Segment, Stop, Task, Trajectory,
-                            TurnRecord, noted, read_off, taken_up, value_in)
+                            TurnRecord, entry, noted, read_off, taken_up, value_in)
 
 
 class ExpertError(RuntimeError):
@@ -47,7 +48,7 @@ class _Progress:
   answers: list[str] = dataclasses.field(default_factory=list)
   hop: int = 0
   name: str = ''  # where to look next
-  said: str = ''  # what the last document said
+  said: str = ''  # what the last document said, and the entry that it makes
   num_told: int = -1  # answers an append-only agent has written down; -1: nothing yet
 
   def __post_init__(self):
@@ -74,6 +75,8 @@ class _Progress:
     self.said, self.name = read_off(relations[self.hop], value), value
     self.hop += 1
     if self.hop == len(relations) or value == UNKNOWN:
+      if self.has_memory:  # else it is what is new in the notes
+        self.said += entry(self.task.labels[len(self.answers)], value)
       self.answers.append(value)
       self._begin()
 

@@ -23,8 +23,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mem1_jax.data.rewording import reworded
-from mem1_jax.types import (END, START, UNKNOWN, Listing, Passage, Question, Task, link, noted,
-                            read_off, sought, taken_up, value_in)
+from mem1_jax.types import (END, START, UNKNOWN, Listing, Passage, Question, Task, entry, link,
+                            noted, read_off, sought, taken_up, value_in)
 
 
 NOTHING = ' No results.\n'  # what stands for a document where none was found
@@ -195,8 +195,8 @@ class _Questions:
   text: str
 
 
-def _questions(maker: DrillMaker, rng) -> _Questions:
-  n = maker.num_entries(rng)
+def _questions(maker: DrillMaker, rng, n: int | None = None) -> _Questions:
+  n = n or maker.num_entries(rng)
   labels, questions = maker.pick(rng, maker.labels, n), [maker.asked(rng) for _ in range(n)]
   lines = [f'{label} {question.text}\n' for label, question in zip(labels, questions)]
   links = ['>'.join(pair) for pair in link(labels)]
@@ -222,36 +222,47 @@ def _recall(maker: DrillMaker, rng) -> Drill:
 def _advance(maker: DrillMaker, rng) -> Drill:
   """A list of answers is carried on by what one document says.
 
-  First comes what the document says. After `=` the whole list is written again then, after
-  `+` only what is new. Now and then it is another document, or none: what that does not say
-  is unknown. A list that has come to its end is now and then written once more, as an answer is.
-  Half of the time it is given up to `@`, and where to look is what is asked for.
+  First comes what the document says, and the entry that it makes, if it is an answer. After `=`
+  the whole list is written again then, after `+` only what is new. Now and then it is another
+  document, or none: what that does not say is unknown. A list that has come to its end is now
+  and then written once more, as an answer is. Half of the time it is given up to `@`, and where
+  to look is what is asked for.
   """
-  shown = _questions(maker, rng)
+  num = int(rng.integers(maker.max_entries)) + 1 if rng.random() < 0.5 else None
+  shown = _questions(maker, rng, num)
   num = len(shown.questions)
   at = num - 1 if rng.random() < 0.3 else int(rng.integers(num))
-  question = shown.questions[at]
+  question, label = shown.questions[at], shown.labels[at]
   entries = [(label, q.found[-1]) for label, q in zip(shown.labels, shown.questions)]
   if at == num - 1 and rng.random() < 0.3:
     return Drill('advance', f'{shown.text}{_list(entries)}\n', _list(entries))
   hop = maker.pick(rng, [h for h, title in enumerate(question.chain) if maker.document(title)])
-  label, known = shown.labels[at], ''.join(noted(entries[:at])) + ('>' if at else f'{START}>')
+  before = ''  # what the document before this one said
+  if hop:
+    before = read_off(question.relations[hop - 1], question.found[hop - 1])
+  elif at:
+    before = read_off(shown.questions[at - 1].relations[-1], entries[at - 1][1])
+    before += entry(*entries[at - 1])
+  known = ''.join(noted(entries[:at])) + ('>' if at else f'{START}>')
   now = question.left(hop) if hop else taken_up(question)
   document = maker.text(maker.document(question.chain[hop]))
   if rng.random() < 0.1:
     document = maker.text(maker.pick(rng, maker.documents)) if rng.random() < 0.5 else NOTHING
+  text = f'{shown.text}{before}{known}{label} {now}\n{document}'
   relation, *rest = question.relations[hop:]
   value = value_in(document, relation) or UNKNOWN
+  said, found = read_off(relation, value), entry(label, value)
+  is_whole = rng.random() < 0.7
   if rest and value != UNKNOWN:
     new, name = f'{label} {sought(rest)}', value
   else:
-    new = f'{label}: {value};' + shown.steps[at + 1].removeprefix(label)
+    new = found + shown.steps[at + 1].removeprefix(label)
     name = '' if at == num - 1 else shown.questions[at + 1].chain[0]
-  text, said = f'{shown.text}{known}{label} {now}\n{document}', read_off(relation, value)
-  cue, known = ('+', '') if rng.random() < 0.3 else ('=', known)
+    said += found * is_whole
+  prompt, target = f'{text}{"=" if is_whole else "+"}', f'{said}{known * is_whole}{new}'
   if name and rng.random() < 0.5:
-    return Drill('seek', f'{text}{cue}{said}{known}{new}{maker.pick(rng, _BREAKS)}', f' {name}')
-  return Drill('advance', f'{text}{cue}', said + known + new)
+    return Drill('seek', f'{prompt}{target}{maker.pick(rng, _BREAKS)}', f' {name}')
+  return Drill('advance', prompt, target)
 
 
 def _read(maker: DrillMaker, rng) -> Drill:

@@ -52,11 +52,11 @@ def test_the_constant_memory_agents_text(environment):
   a, b, (m, c) = one.found[0], two.found[1], two.chain
   assert texts(played) == [
       f'<think>*>[kf] {one.text} = {one.relations[0]} @</think><search> Cusco</search>',
-      f'<think> {one.relations[0]} is {a}.*>[kf]: {a};>[zb] {two.text}'
+      f'<think> {one.relations[0]} is {a}.[kf]: {a};*>[kf]: {a};>[zb] {two.text}'
       f' = {two.relations[1]} of {two.relations[0]} @</think><search> {m}</search>',
       f'<think> {two.relations[0]} is {c}.*>[kf]: {a};>[zb] {two.relations[1]} @</think>'
       f'<search> {c}</search>',
-      f'<think> {two.relations[1]} is {b}.*>[kf]: {a};>[zb]: {b};>.</think>'
+      f'<think> {two.relations[1]} is {b}.[zb]: {b};*>[kf]: {a};>[zb]: {b};>.</think>'
       f'<answer> *>[kf]: {a};>[zb]: {b};>.</answer>']
   assert (played.reward, played.answer, played.searches) == (2.0, f'*>[kf]: {a};>[zb]: {b};>.', 3)
   assert [turn.action.kind.value for turn in played.turns] == ['search'] * 3 + ['answer']
@@ -96,9 +96,10 @@ def test_the_last_turn_answers_what_is_known(environment, make):
   episode.max_turns = 2
   played = expert.play(task(), AGENTS[make], episode, TOKENIZER, None)
   one = task().questions[0]
-  a, carried = one.found[0], '*>' if make is Mem1Agent else ''
+  a = one.found[0]
+  again = f'*>[kf]: {a};' if make is Mem1Agent else ''
   assert texts(played)[1] == (
-      f'<think> {one.relations[0]} is {a}.{carried}[kf]: {a};>[zb]</think>'
+      f'<think> {one.relations[0]} is {a}.[kf]: {a};{again}>[zb]</think>'
       f'<answer> *>[kf]: {a};>[zb]: unknown;>.</answer>')
   assert played.reward == 1.0
 
@@ -114,8 +115,10 @@ def test_what_is_not_found_is_unknown():
   lost, (one, two) = QAEnvironment(Nothing(), CONFIG), task().questions
   played = expert.play(task(), AGENTS[Mem1Agent], lost.start(task()), TOKENIZER, None)
   _, second, last = texts(played)
-  assert second.startswith(f'<think> {one.relations[0]} is unknown.*>[kf]: unknown;>[zb] {two.text}')
-  assert last == (f'<think> {two.relations[0]} is unknown.*>[kf]: unknown;>[zb]: unknown;>.</think>'
+  assert second.startswith(f'<think> {one.relations[0]} is unknown.[kf]: unknown;'
+                           f'*>[kf]: unknown;>[zb] {two.text}')
+  assert last == (f'<think> {two.relations[0]} is unknown.[zb]: unknown;'
+                  '*>[kf]: unknown;>[zb]: unknown;>.</think>'
                   '<answer> *>[kf]: unknown;>[zb]: unknown;>.</answer>')
   assert played.reward == 0.0
 
