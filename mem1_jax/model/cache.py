@@ -5,6 +5,8 @@ step stores those of all layers. So no loop carries the cache but the caller's, 
 in place, and a step costs what is live, not what is allocated.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -69,17 +71,32 @@ def attend(
   """Attention of T new tokens to a layer's cached tokens and, causally, to each other.
 
   Loops over blocks of the cache up to the longest row, with the online softmax in float32
-  (float64 for float64).
+  (float64 for float64). A single new token's heads share one product over keys as they lie in
+  memory, zeros where a head meets another group's: reading them is what costs then.
 
   Returns:
     [B, T, N, H] in the dtype of q.
   """
   B, T, N, H = q_BTNH.shape
-  M, K = cache.k.shape[2:4]
+  K = cache.k.shape[3]
+  if T > 1:
+    return _attend(q_BTNH, k_BTKH, v_BTKH, cache, layer, H**-0.5)
+  own_1K1K1 = jnp.eye(K, dtype=q_BTNH.dtype)[None, :, None, :, None]
+  q_BKGKH = q_BTNH.reshape(B, K, N // K, 1, H) * own_1K1K1
+  out_BTND = _attend(q_BKGKH.reshape(B, T, N, K * H), k_BTKH, v_BTKH, cache, layer, H**-0.5)
+  out_BKGKH = out_BTND.reshape(B, K, N // K, K, H) * own_1K1K1
+  return out_BKGKH.sum(3).reshape(B, T, N, H)
+
+
+def _attend(q_BTNH, k_BTKH, v_BTKH, cache, layer, scale):
+  """`attend` with heads of the width of q: as many make up the last two axes of k and v."""
+  B, T, N, H = q_BTNH.shape
+  M, K = cache.k.shape[2], math.prod(k_BTKH.shape[2:]) // H
+  k_BTKH, v_BTKH = (x.reshape(B, T, K, H) for x in (k_BTKH, v_BTKH))
   block = min(BLOCK, M)
   dtype = jnp.promote_types(jnp.float32, q_BTNH.dtype)
   # Scaling queries rounds less and costs less than scaling scores, but not in bfloat16.
-  query_scale, score_scale = (H**-0.5, 1.0) if q_BTNH.dtype == dtype else (1.0, H**-0.5)
+  query_scale, score_scale = (scale, 1.0) if q_BTNH.dtype == dtype else (1.0, scale)
   q_BTKGH = (q_BTNH * query_scale).reshape(B, T, K, N // K, H)
   q_BKrH = q_BTKGH.transpose(0, 2, 3, 1, 4).reshape(B, K, -1, H)
 
@@ -90,7 +107,8 @@ def attend(
     mask_B1c = ((key_1c < cache.length[:, None]) & (key_1c >= i * block))[:, None]
     at = tuple(jnp.int32(index) for index in (layer, 0, start, 0, 0))
     k_BcKH, v_BcKH = (
-        jax.lax.dynamic_slice(x, at, (1, B, block, K, H))[0] for x in (cache.k, cache.v))
+        jax.lax.dynamic_slice(x, at, (1, B, block, *x.shape[3:])).reshape(B, block, K, H)
+        for x in (cache.k, cache.v))
     return _accumulate(state, q_BKrH, k_BcKH, v_BcKH, mask_B1c, score_scale)
 
   zeros_BKr = jnp.zeros(q_BKrH.shape[:-1], dtype)
@@ -108,9 +126,11 @@ def attend(
 def _accumulate(state, q_BKrH, k_BcKH, v_BcKH, mask_Brc, scale):
   """One step of the online softmax (arXiv 1805.02867) over keys c."""
   acc_BKrH, max_BKr, sum_BKr = state
-  scores_BKrc = jnp.einsum(
-      'bkrh,bckh->bkrc', q_BKrH, k_BcKH,
-      preferred_element_type=max_BKr.dtype) * scale
+  # Keys as the left factor: XLA for CPUs would transpose the right one, which costs more than
+  # the product where rows are few.
+  scores_BKcr = jax.lax.dot_general(
+      k_BcKH, q_BKrH, (((3,), (3,)), ((0, 2), (0, 1))), preferred_element_type=max_BKr.dtype)
+  scores_BKrc = scores_BKcr.swapaxes(2, 3) * scale
   mask_B1rc = mask_Brc[:, None]
   scores_BKrc = jnp.where(mask_B1rc, scores_BKrc, _LOWEST)
   new_max_BKr = jnp.maximum(max_BKr, scores_BKrc.max(-1))
