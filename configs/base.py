@@ -53,8 +53,8 @@ def get_config() -> ConfigDict:
   c.rollout = ConfigDict()
   c.rollout.num_slots = 64  # episodes that run side by side
   c.rollout.question_capacity = 1536  # tokens of the longest question: 64 objectives
-  c.rollout.context_capacity = 1408  # tokens a turn may read: its last turn + information
-  c.rollout.turn_capacity = 1280  # tokens a turn may ever generate: 64 answers, twice
+  c.rollout.context_capacity = 896  # tokens a turn may read: its last turn + information
+  c.rollout.turn_capacity = 768  # tokens a turn may ever generate: 64 answers
   c.rollout.append_capacity = 8192  # cache of an append-only agent, tokens
   c.rollout.prefill_chunk = 64  # tokens read per step
   c.rollout.max_tokens = 96  # tokens a training turn may generate, ≤ turn_capacity
@@ -127,8 +127,8 @@ def get_config() -> ConfigDict:
   c.eval.objectives = (1, 2, 4, 8, 16)
   c.eval.tasks = 100  # per number of objectives
   c.eval.num_slots = 100  # episodes side by side, in evaluations of their own
-  c.eval.max_tokens = 64  # tokens a turn may generate, and
-  c.eval.max_tokens_per_objective = 18  # so many more for each question of the task
+  c.eval.max_tokens = 72  # tokens a turn may generate, and
+  c.eval.max_tokens_per_objective = 10  # so many more for each question of the task
   c.eval.every = 5  # training iterations between evaluations; 0 for none
   c.eval.every_tasks = 64  # validation tasks of those evaluations
 

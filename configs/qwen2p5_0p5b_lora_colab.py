@@ -61,4 +61,5 @@ def get_config() -> ConfigDict:
   c.eval.objectives = (1, 2, 4)
   c.eval.num_slots = 16
   c.eval.max_tokens = 128
+  c.eval.max_tokens_per_objective = 16
   return c

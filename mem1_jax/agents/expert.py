@@ -11,14 +11,15 @@ trajectories train them (sft.py). What it writes in a turn:
 First comes what the last document says, in its words, and if that is an answer, the entry
 that it makes: under its label it is found again when the list gets there. Then the answers
 so far, under their labels, each closed by `;`. From each the table of contents leads on to
-the next label: so that never depends on a place in a list. After them comes the question at hand: copied, then
-reduced to what is to be looked up; `@` says that the search names where, and the next turn
-says `[xa] capital @`, and searches for Peru: a name stands once in a turn, so what follows
-it is never in doubt. What a document does not say is unknown, and so is the answer. The
-constant-memory agent rewrites the whole list each turn; the full-context agent, which can
-read its earlier turns, writes what is new. The last turn ends the list with `>.`, and
-answers by writing it once more:
+the next label: so that never depends on a place in a list. After them comes the question at
+hand: copied, then reduced to what is to be looked up; `@` says that the search names where,
+and the next turn says `[xa] capital @`, and searches for Peru: a name stands once in a turn,
+so what follows it is never in doubt. What a document does not say is unknown, and so is the
+answer. The constant-memory agent rewrites the whole list each turn; the full-context agent,
+which can read its earlier turns, writes what is new. The last turn writes the list as its
+answer:
 
+    <think> capital is Lima.[xa]: Lima;>.</think>
     <answer> *>[kf]: Oslo;>[zb]: pounds;>[xa]: Lima;>.</answer>
 """
 
@@ -48,8 +49,8 @@ class _Progress:
   answers: list[str] = dataclasses.field(default_factory=list)
   hop: int = 0
   name: str = ''  # where to look next
-  said: str = ''  # what the last document said, and the entry that it makes
-  num_told: int = -1  # answers an append-only agent has written down; -1: nothing yet
+  said: str = ''  # what the last document said
+  num_told: int = -1  # answers that the turn before knew; -1: there was none
 
   def __post_init__(self):
     for question in self.task.questions:
@@ -75,8 +76,6 @@ class _Progress:
     self.said, self.name = read_off(relations[self.hop], value), value
     self.hop += 1
     if self.hop == len(relations) or value == UNKNOWN:
-      if self.has_memory:  # else it is what is new in the notes
-        self.said += entry(self.task.labels[len(self.answers)], value)
       self.answers.append(value)
       self._begin()
 
@@ -90,17 +89,18 @@ class _Progress:
   def write(self, is_last_turn: bool, mistaken: str | None) -> str:
     """The text of this turn; `mistaken` is the name to search for instead of the right one."""
     labels, number = self.task.labels, len(self.answers)
-    notes = self._notes(number)
-    if not self.has_memory:  # goes on where its last turn ended
-      notes = notes.removeprefix(self._notes(self.num_told))
+    entries, notes = list(zip(labels, self.answers)), self._notes(number)
+    new = notes.removeprefix(self._notes(self.num_told))  # `[zb]: 51;>`
     if self.is_done or is_last_turn:
-      answers = self.answers + [UNKNOWN] * (len(labels) - number)
-      answer = ''.join(noted(list(zip(labels, answers)))) + f'>{END}'
+      entries += [(label, UNKNOWN) for label in labels[number:]]
+      answer = ''.join(noted(entries)) + f'>{END}'
       end = END if self.is_done else labels[number]
-      return f'<think>{self.said}{notes}{end}</think><answer> {answer}</answer>'
+      return f'<think>{self.said}{new}{end}</think><answer> {answer}</answer>'
+    if self.has_memory:
+      new = ''.join(entry(*pair) for pair in entries[max(self.num_told, 0):]) + notes
     question, name = self.task.questions[number], mistaken or self.name
     words = question.left(self.hop) if self.hop else taken_up(question)
-    return f'<think>{self.said}{notes}{labels[number]} {words}</think><search> {name}</search>'
+    return f'<think>{self.said}{new}{labels[number]} {words}</think><search> {name}</search>'
 
 
 def play(task: Task, agent: Agent, episode: Any, tokenizer: Tokenizer,

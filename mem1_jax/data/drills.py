@@ -12,6 +12,7 @@ or episode. What is predicted follows `prompt`; both are plain text.
     recall     the same                          ?[kf]    → the same, and the question of [zb]
     advance    such questions, a list, a document         → what it says, the list carried on by it
     seek       the same, and the list carried on up to @  → where to look
+    answer     the same, and that the list is at its end  → the whole list
     read       a question and its documents      → what each says, and what is left of the question
     documents  → the documents themselves
 """
@@ -223,10 +224,9 @@ def _advance(maker: DrillMaker, rng) -> Drill:
   """A list of answers is carried on by what one document says.
 
   First comes what the document says, and the entry that it makes, if it is an answer. After `=`
-  the whole list is written again then, after `+` only what is new. Now and then it is another
-  document, or none: what that does not say is unknown. A list that has come to its end is now
-  and then written once more, as an answer is. Half of the time it is given up to `@`, and where
-  to look is what is asked for.
+  the whole list is written again then, after `+` only what is new, and so at its end: then the
+  whole list may be asked for. Now and then it is another document, or none: what that does not
+  say is unknown. Half of the time the list is given up to `@`, and where to look is asked for.
   """
   num = int(rng.integers(maker.max_entries)) + 1 if rng.random() < 0.5 else None
   shown = _questions(maker, rng, num)
@@ -234,8 +234,6 @@ def _advance(maker: DrillMaker, rng) -> Drill:
   at = num - 1 if rng.random() < 0.3 else int(rng.integers(num))
   question, label = shown.questions[at], shown.labels[at]
   entries = [(label, q.found[-1]) for label, q in zip(shown.labels, shown.questions)]
-  if at == num - 1 and rng.random() < 0.3:
-    return Drill('advance', f'{shown.text}{_list(entries)}\n', _list(entries))
   hop = maker.pick(rng, [h for h, title in enumerate(question.chain) if maker.document(title)])
   before = ''  # what the document before this one said
   if hop:
@@ -252,17 +250,21 @@ def _advance(maker: DrillMaker, rng) -> Drill:
   relation, *rest = question.relations[hop:]
   value = value_in(document, relation) or UNKNOWN
   said, found = read_off(relation, value), entry(label, value)
-  is_whole = rng.random() < 0.7
+  name, is_end, is_whole = value, False, rng.random() < 0.7
   if rest and value != UNKNOWN:
-    new, name = f'{label} {sought(rest)}', value
+    new = f'{label} {sought(rest)}'
   else:
-    new = found + shown.steps[at + 1].removeprefix(label)
-    name = '' if at == num - 1 else shown.questions[at + 1].chain[0]
-    said += found * is_whole
-  prompt, target = f'{text}{"=" if is_whole else "+"}', f'{said}{known * is_whole}{new}'
-  if name and rng.random() < 0.5:
-    return Drill('seek', f'{prompt}{target}{maker.pick(rng, _BREAKS)}', f' {name}')
-  return Drill('advance', prompt, target)
+    new, is_end = found + shown.steps[at + 1].removeprefix(label), at == num - 1
+    name = '' if is_end else shown.questions[at + 1].chain[0]
+    said += found * (is_whole and not is_end)
+  known *= is_whole and not is_end
+  prompt, target = f'{text}{"=" if is_whole else "+"}', f'{said}{known}{new}'
+  if rng.random() < 0.5:
+    return Drill('advance', prompt, target)
+  prompt += f'{target}{maker.pick(rng, _BREAKS)}'
+  if is_end:
+    return Drill('answer', prompt, f' {_list([*entries[:at], (label, value)])}')
+  return Drill('seek', prompt, f' {name}')
 
 
 def _read(maker: DrillMaker, rng) -> Drill:

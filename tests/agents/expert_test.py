@@ -56,7 +56,7 @@ def test_the_constant_memory_agents_text(environment):
       f' = {two.relations[1]} of {two.relations[0]} @</think><search> {m}</search>',
       f'<think> {two.relations[0]} is {c}.*>[kf]: {a};>[zb] {two.relations[1]} @</think>'
       f'<search> {c}</search>',
-      f'<think> {two.relations[1]} is {b}.[zb]: {b};*>[kf]: {a};>[zb]: {b};>.</think>'
+      f'<think> {two.relations[1]} is {b}.[zb]: {b};>.</think>'
       f'<answer> *>[kf]: {a};>[zb]: {b};>.</answer>']
   assert (played.reward, played.answer, played.searches) == (2.0, f'*>[kf]: {a};>[zb]: {b};>.', 3)
   assert [turn.action.kind.value for turn in played.turns] == ['search'] * 3 + ['answer']
@@ -97,9 +97,8 @@ def test_the_last_turn_answers_what_is_known(environment, make):
   played = expert.play(task(), AGENTS[make], episode, TOKENIZER, None)
   one = task().questions[0]
   a = one.found[0]
-  again = f'*>[kf]: {a};' if make is Mem1Agent else ''
   assert texts(played)[1] == (
-      f'<think> {one.relations[0]} is {a}.[kf]: {a};{again}>[zb]</think>'
+      f'<think> {one.relations[0]} is {a}.[kf]: {a};>[zb]</think>'
       f'<answer> *>[kf]: {a};>[zb]: unknown;>.</answer>')
   assert played.reward == 1.0
 
@@ -117,8 +116,7 @@ def test_what_is_not_found_is_unknown():
   _, second, last = texts(played)
   assert second.startswith(f'<think> {one.relations[0]} is unknown.[kf]: unknown;'
                            f'*>[kf]: unknown;>[zb] {two.text}')
-  assert last == (f'<think> {two.relations[0]} is unknown.[zb]: unknown;'
-                  '*>[kf]: unknown;>[zb]: unknown;>.</think>'
+  assert last == (f'<think> {two.relations[0]} is unknown.[zb]: unknown;>.</think>'
                   '<answer> *>[kf]: unknown;>[zb]: unknown;>.</answer>')
   assert played.reward == 0.0
 

@@ -117,14 +117,9 @@ def test_recall():
 
 
 def test_advance_carries_a_list_on_by_one_step():
-  whole, tails, ends, once_more, lost, begun = 0, 0, 0, 0, 0, 0
+  whole, tails, ends, lost, begun = 0, 0, 0, 0, 0
   for drill in made('advance'):
     links = drill.prompt.splitlines()[0].split()
-    if drill.prompt.endswith('>.\n'):
-      assert drill.target == drill.prompt.splitlines()[-1]
-      assert len(ENTRY.findall(drill.target)) == len(links) - 1
-      once_more += 1
-      continue
     *_, line, document, cue = drill.prompt.splitlines()
     before, known, label, now = re.fullmatch(r'([^*]*)(\*.*>|\*>)(\[\w\]) ([^;]*)', line).groups()
     now = now.split(' = ')[-1]  # mayor of capital @, or mayor @
@@ -140,7 +135,10 @@ def test_advance_carries_a_list_on_by_one_step():
     value = types.value_in(document, relation) or 'unknown'
     said, entry = f' {relation} is {value}.', f'{label}: {value};'
     is_found = ' of ' not in now or value == 'unknown'
-    if cue == '=':  # the entry where it was read, and where it belongs
+    is_end = is_found and f'{label}>.' in links
+    if is_end:  # the list is not written again
+      ends += 1
+    elif cue == '=':  # the entry where it was read, and where it belongs
       said, whole = said + entry * is_found + known, whole + 1
     else:
       tails += 1
@@ -149,15 +147,26 @@ def test_advance_carries_a_list_on_by_one_step():
     if value == 'unknown':
       assert document == ' No results.' or f' {relation} is ' not in document
       lost += 1
-    if not is_found:
+    if is_end:
+      assert target == f'{entry}>.'
+    elif not is_found:
       assert target == f'{label} mayor @'
     else:
-      following, rest = re.fullmatch(re.escape(entry) + r'>(\[\w\]|\.)(.*)', target).groups()
-      assert f'{label}>{following}' in links
-      is_end = following == '.'
-      assert bool(rest) != is_end
-      ends += is_end
-  assert whole > tails > 0 and ends > 0 and once_more > 0 and lost > 0 and begun > 0
+      following, rest = re.fullmatch(re.escape(entry) + r'>(\[\w\])(.*)', target).groups()
+      assert f'{label}>{following}' in links and rest
+  assert whole > tails > 0 and ends > 0 and lost > 0 and begun > 0
+
+
+def test_answers_are_the_list_that_has_come_to_its_end():
+  lengths = set()
+  for drill in made('answer'):
+    known, entry = re.search(
+        r'(\*>(?:\[.*>)?)\[\w\] [^\n]*\n[^\n]*\n[=+] [^[]*(\[\w\]: .*;)>\.[^.]*$',
+        drill.prompt).groups()
+    assert drill.target == f' {known}{entry}>.'
+    assert len(ENTRY.findall(drill.target)) == len(drill.prompt.splitlines()[0].split()) - 1
+    lengths.add(len(ENTRY.findall(drill.target)))
+  assert lengths == {1, 2, 3}
 
 
 def test_seek_asks_where_to_look_after_a_list_carried_on():
@@ -223,4 +232,4 @@ def test_the_atlas():
                             0, 24, 0.3, 0.5)
   names = {maker.drill(i).name for i in range(200)}
   assert names == {
-      'echo', 'list', 'look-up', 'next', 'recall', 'advance', 'seek', 'read', 'documents'}
+      'echo', 'list', 'look-up', 'next', 'recall', 'advance', 'seek', 'answer', 'read', 'documents'}
