@@ -58,6 +58,7 @@ def get_config() -> ConfigDict:
   c.rollout.append_capacity = 8192  # cache of an append-only agent, tokens
   c.rollout.prefill_chunk = 64  # tokens read per step
   c.rollout.max_tokens = 96  # tokens a training turn may generate, ≤ turn_capacity
+  c.rollout.max_repetition = 32  # tokens that repeat the 1 to 8 before them end a turn; 0: never
   c.rollout.temperature = 1.0  # > 0 (paper: 1)
 
   c.gaps = ConfigDict()  # random position gaps in training (after arXiv 2305.16843)
@@ -99,7 +100,7 @@ def get_config() -> ConfigDict:
   c.optim.max_grad_norm = 1.0
 
   c.ppo = ConfigDict()
-  c.ppo.iterations = 20
+  c.ppo.iterations = 12
   c.ppo.tasks = 64  # tasks per iteration (paper: 64)
   c.ppo.samples = 1  # episodes per task
   c.ppo.baseline = 'critic'  # critic | task: less the mean reward of the task's other samples, too
@@ -129,11 +130,11 @@ def get_config() -> ConfigDict:
   c.eval.num_slots = 100  # episodes side by side, in evaluations of their own
   c.eval.max_tokens = 72  # tokens a turn may generate, and
   c.eval.max_tokens_per_objective = 10  # so many more for each question of the task
-  c.eval.every = 5  # training iterations between evaluations; 0 for none
+  c.eval.every = 4  # training iterations between evaluations; 0 for none
   c.eval.every_tasks = 64  # validation tasks of those evaluations
 
   c.checkpoint = ConfigDict()
-  c.checkpoint.every = 5  # iterations
+  c.checkpoint.every = 4  # iterations
   c.checkpoint.keep = 2  # newest kept, beside the best
 
   c.log = ConfigDict()

@@ -166,8 +166,8 @@ def make_engine(config: Any, policy: Policy, tokenizer: Tokenizer, is_append_onl
   capacity = max(fixed, r.append_capacity) if is_append_only else fixed
   return Engine(policy, EngineConfig(
       num_slots or r.num_slots, r.question_capacity, r.context_capacity, r.turn_capacity, capacity,
-      r.prefill_chunk, tokenizer.vocab_size), tokenizer.token_bytes, tokenizer.eos_id,
-      tokenizer.pad_id)
+      r.prefill_chunk, tokenizer.vocab_size, r.max_repetition), tokenizer.token_bytes,
+      tokenizer.eos_id, tokenizer.pad_id)
 
 
 def make_optim_config(config: Any, total_steps: int) -> OptimConfig:

@@ -142,6 +142,7 @@ def rollout_metrics(trajectories: list[Trajectory], stats: RolloutStats) -> dict
       'reward': float(np.mean([t.reward for t in trajectories])),
       'rollout_valid_actions': 1 - stats.num_malformed / turns,
       'rollout_length_stops': stats.num_length_stops / turns,
+      'rollout_repetition_stops': stats.num_repetition_stops / turns,
       'rollout_cut_tokens': stats.num_cut,
       'rollout_overflow': stats.num_overflow,
       'rollout_tokens_per_s': stats.num_generated / stats.seconds,

@@ -32,6 +32,7 @@ class Stop(enum.IntEnum):
   LENGTH = 0  # the turn's token budget ran out
   TAG = 1  # a closing action tag outside an open <think>
   EOS = 2  # the end-of-sequence token
+  REPETITION = 3  # it did nothing but repeat its last few tokens
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,6 +59,7 @@ class RolloutStats:
   num_cut: int = 0  # information tokens that did not fit a context
   num_overflow: int = 0  # episodes ended because they outgrew the cache or a row
   num_length_stops: int = 0  # turns that ran out of their token budget
+  num_repetition_stops: int = 0  # turns that only repeated themselves
   seconds: float = 0.0
 
 
@@ -203,3 +204,4 @@ def _count(stats: RolloutStats, record: TurnRecord):
   stats.num_generated += len(record.written)
   stats.num_malformed += record.action.kind is ActionKind.MALFORMED
   stats.num_length_stops += record.stop is Stop.LENGTH
+  stats.num_repetition_stops += record.stop is Stop.REPETITION

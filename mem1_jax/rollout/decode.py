@@ -17,6 +17,7 @@ from mem1_jax.rollout.sampling import Sampling, sample
 from mem1_jax.rollout.stop import build_stop_table
 from mem1_jax.types import Stop
 
+_PERIOD = 8  # longest piece that a turn may be found to repeat, tokens
 _FEWEST = 4  # slots that still halve their number as turns end: fewer are not worth a program
 
 
@@ -31,9 +32,12 @@ class EngineConfig:
   cache_capacity: int  # M, tokens
   prefill_chunk: int  # tokens read per step of a prefill
   num_valid: int  # vocabulary ids below it may be sampled
+  max_repetition: int = 0  # tokens that may repeat what was `_PERIOD` or less before; 0: any
 
   def __post_init__(self):
     need = self.question_capacity + self.context_capacity + self.turn_capacity
+    if self.max_repetition < 0:
+      raise ValueError(f'max_repetition {self.max_repetition} is below 0; 0 is for none.')
     if self.cache_capacity < need:
       raise ValueError(f'cache_capacity {self.cache_capacity} is below question + context + turn '
                        f'= {need} tokens; raise it.')
@@ -127,6 +131,8 @@ class _Rows:
   step: Array  # [] int32, tokens sampled so far
   is_active: Array  # [B] bool, not stopped yet
   automaton: Array  # [B] int32
+  recent: Array  # [B, p] int32, the last tokens, the newest first
+  repeats: Array  # [B, p] int32, tokens in a row that were the same as the one p + 1 before them
   hidden: Array  # [B, D], of the last token
   key: Array  # [B]
   position: Array  # [B] int32, of the first token sampled
@@ -151,8 +157,15 @@ def _decode(policy: Any, params: Params, cache: KVCache, hidden_BD: Array, posit
     token_B, logprob_B = sample(logits_BV, rows.key, rows.step, options)
     is_active_B, old = rows.is_active, rows.turn
     automaton_B = table[rows.automaton, token_B].astype(jnp.int32)
+    is_same_Bp = rows.recent == token_B[:, None]
+    recent_Bp = jnp.concatenate([token_B[:, None], rows.recent[:, :-1]], axis=1)
+    repeats_Bp = jnp.where(is_same_Bp, rows.repeats + 1, 0)
+    stop_B = jnp.full_like(token_B, Stop.LENGTH)
+    if config.max_repetition:
+      is_stuck_B = repeats_Bp.max(axis=1) >= config.max_repetition
+      stop_B = jnp.where(is_stuck_B, Stop.REPETITION, stop_B)
     stop_B = jnp.where(automaton_B == automaton.stop, Stop.TAG,
-                       jnp.where(token_B == automaton.eos_id, Stop.EOS, Stop.LENGTH))
+                       jnp.where(token_B == automaton.eos_id, Stop.EOS, stop_B))
     turn = Turn(
         old.tokens.at[:, rows.step].set(jnp.where(is_active_B, token_B, automaton.pad_id)),
         old.logprob.at[:, rows.step].set(jnp.where(is_active_B, logprob_B, 0.0)),
@@ -162,7 +175,7 @@ def _decode(policy: Any, params: Params, cache: KVCache, hidden_BD: Array, posit
         params, token_B[:, None], (rows.position + rows.step)[:, None],
         is_active_B.astype(jnp.int32), rows.cache)
     return _Rows(rows.step + 1, is_active_B & (stop_B == Stop.LENGTH), automaton_B,
-                 hidden_B1D[:, 0], rows.key, rows.position, cache, turn)
+                 recent_Bp, repeats_Bp, hidden_B1D[:, 0], rows.key, rows.position, cache, turn)
 
   def run(rows, num_left):
     """Goes on until at most `num_left` rows are active."""
@@ -179,8 +192,9 @@ def _decode(policy: Any, params: Params, cache: KVCache, hidden_BD: Array, posit
     return _put(rows, index, finish(_take(rows, index), half))
 
   rows = _Rows(
-      jnp.int32(0), is_live_B, jnp.full(num, automaton.start, jnp.int32), hidden_BD, key_B,
-      position_B, cache,
+      jnp.int32(0), is_live_B, jnp.full(num, automaton.start, jnp.int32),
+      jnp.full((num, _PERIOD), -1, jnp.int32), jnp.zeros((num, _PERIOD), jnp.int32), hidden_BD,
+      key_B, position_B, cache,
       Turn(jnp.full((num, capacity), automaton.pad_id, jnp.int32),
            jnp.zeros((num, capacity), jnp.promote_types(jnp.float32, hidden_BD.dtype)),
            jnp.zeros(num, jnp.int32), jnp.full(num, Stop.LENGTH, jnp.int32)))

@@ -95,6 +95,13 @@ def test_malformed_turns_and_those_that_ran_out_of_tokens_are_counted():
   assert (turn.stop, len(turn.written)) == (Stop.LENGTH, 3)
 
 
+def test_turns_that_only_repeat_themselves_are_counted():
+  engine = fakes.engine(max_repetition=4)
+  (trajectory,), stats = collect(fakes.chain('a z z'), [job(0)], Reader(), engine)
+  assert (stats.num_turns, stats.num_malformed, stats.num_repetition_stops) == (4, 4, 4)
+  assert [(turn.stop, len(turn.written)) for turn in trajectory.turns] == [(Stop.REPETITION, 5)] * 4
+
+
 def test_an_episode_that_would_outgrow_the_cache_is_ended_and_counted():
   agent = Reader(length=10, is_append_only=True)
   # 2 + 3, then 10 + 3 each: a third turn of up to 8 tokens needs 36.

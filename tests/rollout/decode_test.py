@@ -70,6 +70,19 @@ def test_the_token_limit(max_tokens, length):
   assert (turn.stop[0], turn.length[0], cache.length[0]) == (Stop.LENGTH, length, 1 + length)
 
 
+@pytest.mark.parametrize('chain, start, num_repeated, written', [
+    ('z', 'z', 3, 'z z z z'), ('z', 'z', 0, 'z z z z z z z z'),
+    ('a b c a', 'a', 3, 'b c a b c a'), ('a b c a', 'a', 9, 'b c a b c a b c'),
+    ('a b c x y a', 'a', 2, 'b c x y a b c')])
+def test_a_turn_that_only_repeats_itself_ends(chain, start, num_repeated, written):
+  engine = fakes.engine(max_repetition=num_repeated)
+  turn, cache = take(fakes.chain(chain), context(start), context('c'), engine=engine)
+  assert wrote(turn, 0) == written
+  is_stopped = len(written.split()) < 8
+  assert turn.stop[0] == (Stop.REPETITION if is_stopped else Stop.LENGTH)
+  assert cache.length[0] == 1 + len(written.split())
+
+
 def test_slots_end_each_at_its_time():
   params = fakes.chain('a </answer>', 'b c x y </search>')
   turn, cache = take(params, context('b'), context('a'))
