@@ -128,6 +128,12 @@ def _ratio(above: float, below: float) -> float:
   return math.inf if above else math.nan
 
 
+def _times(ratio: float) -> str:
+  if math.isnan(ratio):
+    return 'nothing to compare'
+  return 'which has none right' if math.isinf(ratio) else f'{ratio:.1f}x'
+
+
 def _cell(summary, agent, objectives):
   return summary['agents'].get(agent, {}).get(objectives)
 
@@ -172,7 +178,7 @@ def _against_full_context(mem1: Mapping, full: Mapping, is_void: bool) -> tuple[
       Headline(
           'em', em, '3.5x', em >= 3.5,
           f'EM at 16 objectives: {mem1["em"]:.2f} against {full["em"]:.2f} of full context: '
-          + ('nothing to compare' if math.isnan(em) else f'{em:.1f}x'), is_void,
+          + _times(em), is_void,
       ),
   )  # fmt: skip
 

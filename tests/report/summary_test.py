@@ -192,3 +192,10 @@ def test_two_agents_without_a_match_have_nothing_to_compare():
     summary['agents'][agent]['16'] |= {'em': 0.0, 'em_per_question': 0.0}
   line = next(h for h in summary_lib.headlines(summary) if h.name == 'em')
   assert 'nothing to compare' in line.text and not line.is_met
+
+
+def test_an_agent_without_a_match_is_beaten_by_no_ratio():
+  summary = example()
+  summary['agents']['full_context']['16'] |= {'em': 0.0, 'em_per_question': 0.0}
+  line = next(h for h in summary_lib.headlines(summary) if h.name == 'em')
+  assert line.text.endswith('against 0.00 of full context: which has none right') and line.is_met
