@@ -36,7 +36,8 @@ def test_expert_rows_predict_thoughts_and_actions_only(agent):
 def test_text_rows_predict_targets_and_see_their_own_text_only():
   episodes = first_rows(config_for('text'))
   tags = episodes.tags
-  assert 0.02 < tags.is_generated.sum() / (tags.key_end > 0).sum() < 0.9  # long lists are read more than written
+  share = tags.is_generated.sum() / (tags.key_end > 0).sum()
+  assert 0.02 < share < 0.9  # a long list may be read for one word
   for row in range(tags.episode.shape[0]):
     for episode in range(tags.episode[row].max() + 1):
       where = np.flatnonzero(tags.episode[row] == episode)
