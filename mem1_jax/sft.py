@@ -7,6 +7,7 @@ Both kinds of examples are packed by the same layout that PPO trains on.
 
 import dataclasses
 import itertools
+import logging
 import pathlib
 import queue
 import threading
@@ -31,6 +32,8 @@ from mem1_jax.model import lora
 from mem1_jax.ops.logprobs import token_logprobs
 from mem1_jax.text.tokenizer import Tokenizer
 
+_MOST_TOO_LONG = 100  # examples longer than a row, one after another, before a run stops
+
 
 def text_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.ndarray]]:
   """Endless laid out drills, the same for the same seed."""
@@ -51,10 +54,7 @@ def make_drills(config: Any, world: World) -> DrillMaker:
 
 
 def expert_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.ndarray]]:
-  """Endless laid out episodes of the scripted expert, some drills among them.
-
-  An episode that mistakes made longer than a row is left out.
-  """
+  """Endless laid out episodes of the scripted expert, some drills among them."""
   drills, agent = text_examples(config, tokenizer), assemble.make_agent(config, tokenizer)
   for indices, world in assemble.make_worlds(config, tokenizer).blocks():
     maker = make_drills(config, world)
@@ -73,9 +73,7 @@ def expert_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.
       trajectory = play(task, agent, episode, tokenizer, rng, mistakes(config, world, rng),
                         lambda text: garbled(text, rng) if rng.random() < config.sft.garbled
                         else None)
-      columns = layout.lay_out(trajectory, config.rows.layout)
-      if len(columns['tokens']) <= config.rows.length:
-        yield columns
+      yield layout.lay_out(trajectory, config.rows.layout)
 
 
 def garbled(text: str, rng: np.random.Generator) -> str:
@@ -104,12 +102,29 @@ def mistakes(config: Any, world: World, rng: np.random.Generator):
 
 
 def rows(config: Any, tokenizer: Tokenizer) -> Iterator[Any]:
-  """Endless batches of packed rows [sft.rows_per_step, rows.length]."""
+  """Endless batches of packed rows [sft.rows_per_step, rows.length].
+
+  An example longer than a row is left out, and the log says so.
+
+  Raises:
+    ValueError: an unknown kind of data, or rows that hold none of many examples.
+  """
   examples = {'text': text_examples, 'expert': expert_examples}
   if config.sft.data not in examples:
     raise ValueError(f'sft.data {config.sft.data!r} is unknown; choose one of {sorted(examples)}.')
   packer = layout.Packer(config.sft.rows_per_step, config.rows.length, tokenizer.pad_id)
+  num_too_long = 0  # in a row
   for columns in examples[config.sft.data](config, tokenizer):
+    length = len(columns['tokens'])
+    if length > config.rows.length:
+      num_too_long += 1
+      if num_too_long == _MOST_TOO_LONG:
+        raise ValueError(f'{num_too_long} examples in a row, the last of {length} tokens, are '
+                         f'longer than rows.length {config.rows.length}; raise it.')
+      logging.warning('an example of %d tokens, more than rows.length %d, is left out', length,
+                      config.rows.length)
+      continue
+    num_too_long = 0
     if not packer.add(columns):
       yield packer.flush()[0]
       packer.add(columns)

@@ -1,5 +1,6 @@
 """Supervised training: what is learned from, that it learns, that it resumes."""
 
+import itertools
 import json
 
 import jax
@@ -34,14 +35,28 @@ def test_expert_rows_predict_thoughts_and_actions_only(agent):
 
 
 def test_text_rows_predict_targets_and_see_their_own_text_only():
-  episodes = first_rows(config_for('text'))
-  tags = episodes.tags
-  share = tags.is_generated.sum() / (tags.key_end > 0).sum()
-  assert 0.02 < share < 0.9  # a long list may be read for one word
-  for row in range(tags.episode.shape[0]):
-    for episode in range(tags.episode[row].max() + 1):
-      where = np.flatnonzero(tags.episode[row] == episode)
-      assert (tags.key_end[row, where] == where[-1] + 1).all()
+  config, num_generated, num_tokens = config_for('text'), 0, 0
+  rows = sft.rows(config, assemble.make_tokenizer(config))
+  for tags in (episodes.tags for episodes in itertools.islice(rows, 20)):
+    num_generated += tags.is_generated.sum()
+    num_tokens += (tags.key_end > 0).sum()
+    for row in range(tags.episode.shape[0]):
+      for episode in range(tags.episode[row].max() + 1):
+        where = np.flatnonzero(tags.episode[row] == episode)
+        assert (tags.key_end[row, where] == where[-1] + 1).all()
+  assert 0.1 < num_generated / num_tokens < 0.9
+
+
+def test_examples_longer_than_a_row_are_left_out(caplog):
+  config = config_for('text')
+  config.rows.length = 256
+  rows = sft.rows(config, assemble.make_tokenizer(config))
+  assert (next(rows).tags.key_end > 0).any()
+  next(rows)
+  assert 'more than rows.length 256, is left out' in caplog.text
+  config.rows.length = 2
+  with pytest.raises(ValueError, match='100 examples in a row.* longer than rows.length 2; raise'):
+    first_rows(config)
 
 
 def test_rows_are_the_same_for_the_same_seed_and_others_for_another():

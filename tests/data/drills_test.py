@@ -182,7 +182,7 @@ def test_seek_asks_where_to_look_after_a_list_carried_on():
     else:
       assert carried.endswith('] mayor @') and drill.target == f' {value}'
       gone_on += 1
-    assert carried.startswith('[') or cue == '='  # after + only what is new
+    assert ('*>' in carried) == (cue == '=')  # after + only what is new
     short += cue == '+'
   assert begun and gone_on and 0 < short < begun + gone_on
 
