@@ -92,6 +92,11 @@ def noted(entries: Sequence[tuple[str, str]]) -> list[str]:
   return [f'{START * (i == 0)}>{entry(*pair)}' for i, pair in enumerate(entries)]
 
 
+def so_far(entries: Sequence[tuple[str, str]]) -> str:
+  """Answers up to where the next label, or `END`, is to stand: `*>`, `*>[kf]: Oslo;>`."""
+  return f'{"".join(noted(entries)) or START}>'
+
+
 def sought(relations: Sequence[str]) -> str:
   """What to look up; the search says in whose document to begin: `capital of country @`."""
   return f"{' of '.join(reversed(relations))} @"

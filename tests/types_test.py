@@ -37,3 +37,8 @@ def test_a_value_is_read_as_it_is_noted():
 
 def test_what_is_sought_names_the_last_relation_first():
   assert types.sought(('country', 'capital')) == 'capital of country @'
+
+
+def test_answers_so_far_end_where_the_next_label_is_to_stand():
+  assert types.so_far([]) == '*>'
+  assert types.so_far([('[kf]', 'Oslo'), ('[zb]', '51')]) == '*>[kf]: Oslo;>[zb]: 51;>'

@@ -32,8 +32,8 @@ import numpy as np
 from mem1_jax.agents.agent import Agent
 from mem1_jax.memory.segments import parse_turn
 from mem1_jax.text.tokenizer import Tokenizer
-from mem1_jax.types import (END, START, UNKNOWN, ActionKind, Segment, Stop, Task, Trajectory,
-                            TurnRecord, entry, noted, read_off, taken_up, value_in)
+from mem1_jax.types import (END, UNKNOWN, ActionKind, Segment, Stop, Task, Trajectory, TurnRecord, entry,
+                            read_off, so_far, taken_up, value_in)
 
 
 class ExpertError(RuntimeError):
@@ -79,21 +79,16 @@ class _Progress:
       self.answers.append(value)
       self._begin()
 
-  def _notes(self, number: int) -> str:
-    """The first answers, up to where the next question's label is to stand."""
-    if number < 0:
-      return ''
-    entries = list(zip(self.task.labels, self.answers[:number]))
-    return ''.join(noted(entries)) + ('>' if number else f'{START}>')
-
   def write(self, is_last_turn: bool, mistaken: str | None) -> str:
     """The text of this turn; `mistaken` is the name to search for instead of the right one."""
     labels, number = self.task.labels, len(self.answers)
-    entries, notes = list(zip(labels, self.answers)), self._notes(number)
-    new = notes.removeprefix(self._notes(self.num_told))  # `[zb]: 51;>`
+    entries = list(zip(labels, self.answers))
+    notes = new = so_far(entries)
+    if self.num_told >= 0:
+      new = notes.removeprefix(so_far(entries[:self.num_told]))  # `[zb]: 51;>`
     if self.is_done or is_last_turn:
       entries += [(label, UNKNOWN) for label in labels[number:]]
-      answer = ''.join(noted(entries)) + f'>{END}'
+      answer = so_far(entries) + END
       end = END if self.is_done else labels[number]
       return f'<think>{self.said}{new}{end}</think><answer> {answer}</answer>'
     if self.has_memory:

@@ -24,8 +24,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mem1_jax.data.rewording import reworded
-from mem1_jax.types import (END, START, UNKNOWN, Listing, Passage, Question, Task, entry, link,
-                            noted, read_off, sought, taken_up, value_in)
+from mem1_jax.types import (END, UNKNOWN, Listing, Passage, Question, Task, entry, link, noted, read_off,
+                            so_far, sought, taken_up, value_in)
 
 
 NOTHING = ' No results.\n'  # what stands for a document where none was found
@@ -143,7 +143,7 @@ def cluttered(task: Task, rng, maker: DrillMaker) -> Task:
 
 
 def _list(entries) -> str:
-  return ''.join(noted(entries)) + f'>{END}'
+  return so_far(entries) + END
 
 
 def _asked(labels) -> str:
@@ -241,7 +241,7 @@ def _advance(maker: DrillMaker, rng) -> Drill:
   elif at:
     before = read_off(shown.questions[at - 1].relations[-1], entries[at - 1][1])
     before += entry(*entries[at - 1])
-  known = ''.join(noted(entries[:at])) + ('>' if at else f'{START}>')
+  known = so_far(entries[:at])
   now = question.left(hop) if hop else taken_up(question)
   document = maker.text(maker.document(question.chain[hop]))
   if rng.random() < 0.1:
