@@ -5,6 +5,7 @@ step stores those of all layers. So no loop carries the cache but the caller's, 
 in place, and a step costs what is live, not what is allocated.
 """
 
+import dataclasses
 import math
 
 import jax
@@ -13,8 +14,12 @@ import jax.numpy as jnp
 from mem1_jax.arrays import Array, KVCache
 from mem1_jax.model.config import ModelConfig
 from mem1_jax.ops import masks
+from mem1_jax.parallel import sharding
 
 BLOCK = 64
+LOGICAL_AXES = KVCache(
+    k=('layers', 'batch', 'length', 'kv_heads', 'head'),
+    v=('layers', 'batch', 'length', 'kv_heads', 'head'), length=('batch',))
 _LOWEST = -1e30  # finite: exp(_LOWEST - _LOWEST) is 1, not nan
 
 
@@ -24,6 +29,14 @@ def init_cache(config: ModelConfig, batch: int, capacity: int) -> KVCache:
   return KVCache(
       k=jnp.zeros(shape, config.dtype), v=jnp.zeros(shape, config.dtype),
       length=jnp.zeros((batch,), jnp.int32))
+
+
+def shardings(mesh: jax.sharding.Mesh, cache: KVCache) -> KVCache:
+  """Where the arrays of `cache`, or of its shapes, lie on a mesh."""
+  return KVCache(**{
+      field.name: sharding.named(
+          mesh, getattr(LOGICAL_AXES, field.name), getattr(cache, field.name).shape)
+      for field in dataclasses.fields(KVCache)})
 
 
 def write(cache: KVCache, k_LBTKH: Array, v_LBTKH: Array, num_tokens_B: Array) -> KVCache:

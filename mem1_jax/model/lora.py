@@ -20,6 +20,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from mem1_jax.arrays import Array, Params, overlay
 
@@ -57,12 +58,31 @@ def init(key: Array, base: Params, rank: int, targets: tuple[str, ...]) -> Param
     if name in targets:
       kernel = layers[part][name]['kernel']
       adapters.setdefault(part, {})[name] = _pair(
-          jax.random.fold_in(key, number), kernel, rank, num_inputs=2 if name == 'o' else 1)
+          jax.random.fold_in(key, number), kernel, rank, _num_inputs(name))
   return {'layers': adapters}
 
 
+def logical_axes(axes: Params) -> Params:
+  """The tree `Policy.logical_axes()`, or a critic's, with those of every adapter in it, too.
+
+  An adapter's axes are named as those of the kernel that it stands beside.
+  """
+  adapters: Params = {}
+  for name, part in TARGETS.items():
+    layers, *others = axes['layers'][part][name]['kernel']
+    inputs, outputs = others[:_num_inputs(name)], others[_num_inputs(name):]
+    adapters.setdefault(part, {})[name] = {
+        'lora_a': PartitionSpec(layers, *inputs, 'rank'),
+        'lora_b': PartitionSpec(layers, 'rank', *outputs)}
+  return overlay(axes, {'layers': adapters})
+
+
+def _num_inputs(name):
+  """How many axes of a projection's kernel it contracts; they follow that of the layers."""
+  return 2 if name == 'o' else 1
+
+
 def _pair(key, kernel, rank, num_inputs):
-  """A and B of one projection; `num_inputs` axes of the kernel follow that of the layers."""
   layers, inputs = kernel.shape[:1], kernel.shape[1:1 + num_inputs]
   dtype = jnp.promote_types(jnp.float32, kernel.dtype)
   bound = math.prod(inputs)**-0.5

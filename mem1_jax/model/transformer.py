@@ -12,6 +12,7 @@ Parameters (layers stacked on a leading L):
 
 from collections.abc import Callable
 import dataclasses
+import functools
 
 from flax import linen as nn
 import jax
@@ -24,6 +25,8 @@ from mem1_jax.model.attention import Attention, Cached, Packed
 from mem1_jax.model.config import ModelConfig
 from mem1_jax.model.copy_heads import add_copy_heads
 from mem1_jax.ops.attention import make_plan
+from mem1_jax.parallel import sharding
+from mem1_jax.parallel.mesh import one_device
 
 _HIDDEN_AXES = ('batch', 'length', 'hidden')  # logical axes of activations
 
@@ -57,7 +60,11 @@ class Embed(nn.Module):
         'embedding',
         nn.with_logical_partitioning(nn.initializers.normal(config.init_std), ('vocab', 'embed')),
         (config.vocab_size, config.dim), jnp.dtype(config.param_dtype))
+    # Ids go to the table's columns, not the table to the ids; then columns change for rows. Said
+    # in one step, XLA would copy the table or the result to every device.
+    tokens_BS = nn.with_logical_constraint(tokens_BS, ('lookup', 'length'))
     x_BSD = jnp.take(embedding_VD, tokens_BS, axis=0, mode='fill').astype(config.dtype)
+    x_BSD = nn.with_logical_constraint(x_BSD, ('lookup', 'length', 'embed'))
     return nn.with_logical_constraint(x_BSD, _HIDDEN_AXES)
 
 
@@ -109,6 +116,9 @@ class Policy:
     config: its sizes.
     init: (key) → params, plain arrays; consumes the key.
     logical_axes: () → the tree of params with a PartitionSpec of logical axis names each.
+    shardings: () → the tree of params with the NamedSharding of each; `init` makes them there.
+    mesh: of the devices that compute it (parallel/mesh.py). Inside a program, activations, the
+      cache and the head are placed on it.
     apply: (params, tokens_BS, position_BS, key_end_BS) → hidden_BSD after the final norm.
     init_cache: (batch, capacity) → KVCache of length 0.
     extend: (params, tokens_BT, position_BT, num_tokens_B, cache) → (hidden_BTD, cache). Row b's
@@ -121,6 +131,8 @@ class Policy:
   config: ModelConfig
   init: Callable[[Array], Params]
   logical_axes: Callable[[], Params]
+  shardings: Callable[[], Params]
+  mesh: jax.sharding.Mesh
   apply: Callable[[Params, Array, Array, Array], Array]
   init_cache: Callable[[int, int], KVCache]
   extend: Callable[[Params, Array, Array, Array, KVCache], tuple[Array, KVCache]]
@@ -147,34 +159,49 @@ class Critic:
   from_policy: Callable[[Params, Array], Params]
 
 
-def build_policy(config: ModelConfig, implementation: str = 'auto') -> Policy:
-  """The policy of `config`; `implementation` as in ops/attention.py."""
-  model = Transformer(config, implementation)
+def build_policy(config: ModelConfig, implementation: str = 'auto',
+                 mesh: jax.sharding.Mesh | None = None) -> Policy:
+  """The policy of `config` on `mesh`, or one device; `implementation` as in ops/attention.py."""
+  model, mesh = Transformer(config, implementation), mesh or one_device()
+  placed = functools.partial(_placed, config, mesh)
 
   def extend(params, tokens_BT, position_BT, num_tokens_B, cache):
     cos, sin = layers.rotary_angles(position_BT, config)
     hidden_BTD, (k_LBTKH, v_LBTKH) = model.apply(
         {'params': params}, tokens_BT, Cached(cos, sin, cache))
-    return hidden_BTD, cache_lib.write(cache, k_LBTKH, v_LBTKH, num_tokens_B)
+    cache = cache_lib.write(cache, k_LBTKH, v_LBTKH, num_tokens_B)
+    return hidden_BTD, nn.with_logical_constraint(cache, cache_lib.LOGICAL_AXES)
 
   def head(params):
-    return params['embed']['embedding'].T if config.tie_embeddings else params['head']
+    head_DV = params['embed']['embedding'].T if config.tie_embeddings else params['head']
+    # Whole rows, the vocabulary split: so are all logits, and no device has all of one.
+    return nn.with_logical_constraint(head_DV, ('hidden', 'vocab'))
+
+  def logical_axes():
+    return nn.get_partition_spec(jax.eval_shape(lambda: _init(model, jax.random.key(0))))
+
+  def shardings():
+    shapes = jax.eval_shape(lambda: _fresh(model, jax.random.key(0)))
+    return sharding.tree(mesh, logical_axes(), shapes)
 
   return Policy(
       config=config,
-      init=jax.jit(lambda key: _fresh(model, key)),
-      logical_axes=lambda: nn.get_partition_spec(
-          jax.eval_shape(lambda: _init(model, jax.random.key(0)))),
-      apply=_build_apply(model),
+      init=jax.jit(
+          lambda key: jax.lax.with_sharding_constraint(_fresh(model, key), shardings())),
+      logical_axes=logical_axes,
+      shardings=shardings,
+      mesh=mesh,
+      apply=placed(_build_apply(model)),
       init_cache=lambda batch, capacity: cache_lib.init_cache(config, batch, capacity),
-      extend=extend,
-      head=head)
+      extend=placed(extend),
+      head=placed(head))
 
 
-def build_critic(config: ModelConfig, implementation: str = 'auto') -> Critic:
+def build_critic(config: ModelConfig, implementation: str = 'auto',
+                 mesh: jax.sharding.Mesh | None = None) -> Critic:
   """The critic of `config`: the policy's trunk and a linear value head."""
   config = dataclasses.replace(config, tie_embeddings=True)  # a critic has no unembedding
-  policy = build_policy(config, implementation)
+  policy = build_policy(config, implementation, mesh)
   # f32 at least: it is trained on a frozen bfloat16 trunk, too.
   value_D1 = jnp.zeros((config.dim, 1), jnp.promote_types(jnp.float32, config.param_dtype))
 
@@ -197,6 +224,23 @@ def build_critic(config: ModelConfig, implementation: str = 'auto') -> Critic:
           'value': jax.sharding.PartitionSpec('embed', None)},
       apply=apply,
       from_policy=from_policy)
+
+
+def _placed(config, mesh, function):
+  """`function(params, [tokens_BS, …])` under the table of parallel/sharding.py."""
+  if mesh.size == 1:
+    return function  # nothing to place: the program is what it is without a mesh
+
+  @functools.wraps(function)
+  def placed(params, *inputs):
+    sizes = dict(embed=config.dim, vocab=config.vocab_size, kv_heads=config.num_kv_heads)
+    if inputs:
+      sizes |= dict.fromkeys(('batch', 'lookup'), inputs[0].shape[0])
+    rules = sharding.rules(mesh, **sizes)
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), nn.logical_axis_rules(rules):
+      return function(params, *inputs)
+
+  return placed
 
 
 def _fresh(model, key):

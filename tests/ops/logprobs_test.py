@@ -1,11 +1,15 @@
 """Log-probs and entropies against the definition; the shift; no [B, S, V] array."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mem1_jax.ops.logprobs import sampling_logits, shift_right, token_logprobs
+from mem1_jax.parallel import sharding
+from mem1_jax.parallel.mesh import MeshConfig, make_mesh
 
 B, S, D, V, NUM_VALID = 2, 11, 6, 13, 10
 
@@ -87,6 +91,23 @@ def test_neither_direction_makes_all_logits():
 
   assert shapes(length)  # the check can fail
   assert not shapes(64)
+
+
+@pytest.mark.parametrize('is_split', [True, False])
+def test_a_split_vocabulary_is_never_gathered(is_split):
+  mesh = make_mesh(MeshConfig(2, 1, 2))
+  rows, length, vocab = sharding.rows(mesh, 4), 96, 776
+  head = sharding.named(mesh, ('hidden', 'vocab'), (D, vocab)) if is_split else sharding.whole(mesh)
+  gradient = jax.jit(
+      jax.grad(lambda h, w, t: sum(x.sum() for x in token_logprobs(h, w, t, 1.0, 700, 32)), (0, 1)),
+      in_shardings=(rows, head, rows))
+  program = gradient.lower(
+      jax.ShapeDtypeStruct((4, length, D), jnp.float32),
+      jax.ShapeDtypeStruct((D, vocab), jnp.float32),
+      jax.ShapeDtypeStruct((4, length), jnp.int32)).compile().as_text()
+  shapes = re.findall(r'\w\d+\[([\d,]+)\]', program)
+  sizes = {size for shape in shapes for size in shape.split(',')}
+  assert {'388', '776'} & sizes == ({'388'} if is_split else {'776'})
 
 
 def test_shift_right():
