@@ -30,6 +30,11 @@ def get_config() -> ConfigDict:
   c.lora.alpha = 32.0  # > 0; what adapters add is scaled by alpha / rank
   c.lora.targets = ('q', 'k', 'v', 'o', 'gate', 'up', 'down')  # projections that get one
 
+  c.mesh = ConfigDict()  # devices along each axis, ≥ 1; one may be -1 for all that are left
+  c.mesh.data = 1  # copies of the model: rows and slots are split over data x fsdp
+  c.mesh.fsdp = 1  # slices of every parameter and of the optimiser's state
+  c.mesh.tensor = 1  # slices of heads, ffn columns and vocabulary
+
   c.tokenizer = ConfigDict()
   c.tokenizer.kind = 'sentencepiece'  # sentencepiece | huggingface
   c.tokenizer.path = 'atlas'  # file, folder, hub name, gguf:NAME; atlas: the embedded one

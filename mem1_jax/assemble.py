@@ -18,6 +18,7 @@ from mem1_jax.env.qa import PAPER_TURNS, QAConfig, QAEnvironment
 from mem1_jax.memory.positions import Gaps
 from mem1_jax.model import Policy, build_policy, lora, named_config
 from mem1_jax.optim import OptimConfig
+from mem1_jax.parallel.mesh import MeshConfig, make_mesh
 from mem1_jax.retrieval.bm25 import BM25Retriever
 from mem1_jax.rollout.decode import Engine, EngineConfig
 from mem1_jax.text.prompts import check_tokenizer
@@ -114,7 +115,11 @@ def _check_source(config: Any):
 
 
 def make_policy(config: Any, tokenizer: Tokenizer) -> Policy:
-  """The model that `config.model` names; its vocabulary must hold the tokenizer's."""
+  """The model that `config.model` names, on the devices of `config.mesh`.
+
+  Raises:
+    ValueError: its vocabulary is smaller than the tokenizer's, or the mesh does not fit.
+  """
   m = config.model
   speed = dict(remat=m.remat, dtype=m.dtype, param_dtype=m.param_dtype,
                lora_alpha=config.lora.alpha if config.lora.rank else None)
@@ -123,15 +128,15 @@ def make_policy(config: Any, tokenizer: Tokenizer) -> Policy:
   if tokenizer.vocab_size > sizes.vocab_size:
     raise ValueError(f'the tokenizer has {tokenizer.vocab_size} ids, model {m.name} only '
                      f'{sizes.vocab_size} rows; choose a tokenizer that belongs to the model.')
-  return build_policy(sizes, m.attention)
+  mesh = make_mesh(MeshConfig(config.mesh.data, config.mesh.fsdp, config.mesh.tensor))
+  return build_policy(sizes, m.attention, mesh)
 
 
-def initial_params(config: Any, policy: Policy, shardings: Params | None = None) -> Params:
-  """Parameters from `config.init`, or random ones; on a tree of `shardings`, if given."""
+def initial_params(config: Any, policy: Policy) -> Params:
+  """Parameters from `config.init`, or random ones, where the policy has them."""
   if config.init:
-    return initial.params(config.init, policy.config, shardings)
-  random = policy.init(jax.random.key(config.seed))
-  return random if shardings is None else jax.device_put(random, shardings)
+    return initial.params(config.init, policy.config, policy.shardings())
+  return policy.init(jax.random.key(config.seed))
 
 
 def trainable(config: Any, params: Params, network: str) -> tuple[Params, Params | None]:
@@ -156,8 +161,11 @@ def origin(config: Any) -> dict[str, Any]:
 
 
 def make_engine(config: Any, policy: Policy, tokenizer: Tokenizer, is_append_only: bool,
-                num_slots: int | None = None) -> Engine:
-  """The rollout programs, `rollout.num_slots` wide unless said; append-only needs more cache."""
+                num_slots: int | None = None, params: Params | None = None) -> Engine:
+  """The rollout programs, `rollout.num_slots` wide unless said; append-only needs more cache.
+
+  `params`, the shardings of the parameters, is needed where there are adapters among them.
+  """
   r = config.rollout
   if r.context_capacity <= r.turn_capacity:
     raise ValueError(f'rollout.context_capacity {r.context_capacity} must hold a turn of '
@@ -167,7 +175,7 @@ def make_engine(config: Any, policy: Policy, tokenizer: Tokenizer, is_append_onl
   return Engine(policy, EngineConfig(
       num_slots or r.num_slots, r.question_capacity, r.context_capacity, r.turn_capacity, capacity,
       r.prefill_chunk, tokenizer.vocab_size, r.max_repetition), tokenizer.token_bytes,
-      tokenizer.eos_id, tokenizer.pad_id)
+      tokenizer.eos_id, tokenizer.pad_id, params)
 
 
 def make_optim_config(config: Any, total_steps: int) -> OptimConfig:

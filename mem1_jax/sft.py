@@ -30,6 +30,7 @@ from mem1_jax.memory.positions import Gaps, stretch_prompt
 from mem1_jax.metrics import MetricsWriter, describe_run
 from mem1_jax.model import lora
 from mem1_jax.ops.logprobs import token_logprobs
+from mem1_jax.parallel import sharding
 from mem1_jax.text.tokenizer import Tokenizer
 
 _MOST_TOO_LONG = 100  # examples longer than a row, one after another, before a run stops
@@ -149,10 +150,18 @@ def prefetched(iterator: Iterator[Any], depth: int = 4) -> Iterator[Any]:
     yield item
 
 
-def make_step(policy: Any, optimizer: Any, num_valid: int):
+def make_shardings(policy: Any, state: Any, num_rows: int, frozen: Any) -> tuple[Any, Any, Any]:
+  """Where the three arguments of a step lie: state, episodes of `num_rows` rows, frozen."""
+  axes = lora.logical_axes(policy.logical_axes())
+  return (sharding.tree(policy.mesh, axes, state), sharding.rows(policy.mesh, num_rows),
+          sharding.tree(policy.mesh, axes, frozen))
+
+
+def make_step(policy: Any, optimizer: Any, num_valid: int, shardings: tuple[Any, Any, Any]):
   """The jitted `step((trained, opt_state), episodes, frozen) -> (state, metrics)`.
 
   It donates the state, not `frozen`: the parameters that adapters stand beside, or None.
+  `shardings` says where these three lie.
   """
 
   def loss_fn(trained, episodes, frozen):
@@ -174,7 +183,8 @@ def make_step(policy: Any, optimizer: Any, num_valid: int):
     return state, {'loss': loss, 'probability': probability,
                    'tokens': (episodes.tags.key_end > 0).sum()}
 
-  return jax.jit(step, donate_argnums=0)
+  return jax.jit(step, donate_argnums=0, in_shardings=shardings,
+                 out_shardings=(shardings[0], sharding.whole(policy.mesh)))
 
 
 def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib.Path:
@@ -194,6 +204,8 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib
   params, origin = assemble.initial_params(config, policy), assemble.origin(config)
   trained, frozen = assemble.trainable(config, params, 'policy')
   state, begun = (trained, optimizer.init(trained)), 0
+  shardings = make_shardings(policy, state, config.sft.rows_per_step, frozen)
+  state = jax.device_put(state, shardings[0])
   checkpoints = checkpoint.Checkpointer(workdir / 'checkpoints', config.checkpoint.keep)
   if checkpoints.steps():
     checkpoint.check_resumed(workdir, is_resumed)
@@ -201,12 +213,14 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib
     checkpoint.check_origin(meta, origin)
     begun = meta['step']
   describe_run(workdir, str(config), config.seed, files={'params/': 'the trained parameters'})
-  step = make_step(policy, optimizer, tokenizer.vocab_size)
+  step = make_step(policy, optimizer, tokenizer.vocab_size, shardings)
   examples = itertools.islice(rows(config, tokenizer), begun, None)
   writer = MetricsWriter(workdir, config.log.tensorboard, resume_step=begun)
   with progress.bar(f'SFT {config.sft.data}', config.sft.steps - begun) as bar:
     for i, episodes in zip(range(begun + 1, config.sft.steps + 1), prefetched(examples)):
-      state, metrics = step(state, episodes, frozen)
+      episodes = jax.device_put(episodes, shardings[1])
+      with jax.transfer_guard('disallow'):
+        state, metrics = step(state, episodes, frozen)
       if i % config.sft.log_every == 0 or i == config.sft.steps:
         writer.write(i, metrics)
       bar.advance(1, f'loss {float(metrics["loss"]):.3f}')

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from mem1_jax import assemble, optim, progress
-from mem1_jax.arrays import Params, TrainState, overlay
+from mem1_jax.arrays import Array, Params, TrainState, overlay
 from mem1_jax.checkpoint import Checkpointer, check_origin, check_resumed
 from mem1_jax.evaluate import Evaluator, aggregate, write_records
 from mem1_jax.memory import layout
@@ -25,7 +25,8 @@ from mem1_jax.metrics import CompileCounter, MetricsWriter, describe_run
 from mem1_jax.model import build_critic, lora
 from mem1_jax.rl import advantages
 from mem1_jax.rl.config import PPOConfig
-from mem1_jax.rl.learner import Networks, check_skipped, init_state, make_score, make_update
+from mem1_jax.rl.learner import (
+    Networks, Shardings, check_skipped, init_state, make_score, make_shardings, make_update)
 from mem1_jax.rollout.collect import Collector, Job, RolloutStats
 from mem1_jax.rollout.sampling import sampling
 from mem1_jax.types import Trajectory
@@ -60,6 +61,8 @@ class Trainer:
   score: Any
   update: Any
   ppo: PPOConfig
+  shardings: Shardings
+  key: Array  # shuffles rows
   reference: Params
   state: TrainState
   iteration: int = 0
@@ -76,7 +79,7 @@ def build(config: Any) -> Trainer:
     raise ValueError(f'ppo.baseline {config.ppo.baseline!r} is unknown; choose one of {BASELINES}.')
   tokenizer = assemble.make_tokenizer(config)
   policy = assemble.make_policy(config, tokenizer)
-  critic = build_critic(policy.config, config.model.attention)
+  critic = build_critic(policy.config, config.model.attention, policy.mesh)
   reference = assemble.initial_params(config, policy)
   optimizers = optim.build(assemble.make_optim_config(
       config, config.ppo.iterations * config.ppo.epochs * config.ppo.minibatches))
@@ -84,19 +87,26 @@ def build(config: Any) -> Trainer:
   networks = Networks(policy.apply, policy.head, critic.apply)
   environment = assemble.make_environment(config)
   agent = assemble.make_agent(config, tokenizer)
-  engine = assemble.make_engine(config, policy, tokenizer, agent.is_append_only)
   trained, _ = assemble.trainable(config, reference, 'policy')
   trunk, _ = assemble.trainable(config, reference, 'value')
   state = init_state(
       trained, critic.from_policy(trunk, jax.random.key(config.seed)), optimizers.policy,
       optimizers.value, config.ppo.kl_coef)
+  axes = lora.logical_axes(policy.logical_axes() | critic.logical_axes())
+  shardings = make_shardings(policy.mesh, axes, state, reference, ppo)
+  key, state = jax.device_put(
+      (jax.random.key(config.seed), state), (shardings.whole, shardings.state))
+  engine = assemble.make_engine(
+      config, policy, tokenizer, agent.is_append_only,
+      params=overlay(shardings.reference, shardings.state.policy))
   return Trainer(
       config, tokenizer,
       Collector(engine, agent, environment.start, tokenizer.token_bytes, config.seed,
                 has_gaps=True, row_length=config.rows.length),
       Evaluator(config, engine, tokenizer, environment),
-      make_score(networks, ppo), make_update(networks, optimizers.policy, optimizers.value, ppo),
-      ppo, reference, state)
+      make_score(networks, ppo, shardings),
+      make_update(networks, optimizers.policy, optimizers.value, ppo, shardings),
+      ppo, shardings, key, reference, state)
 
 
 def policy_params(trainer: Trainer) -> Params:
@@ -123,13 +133,14 @@ def learn(trainer: Trainer, trajectories: list[Trajectory]) -> dict[str, float]:
       c['reward'][np.flatnonzero(c['is_generated'])[-1]] += less
   episodes, packed = layout.pack(columns, config.ppo.num_rows, config.rows.length,
                                  trainer.tokenizer.pad_id)
-  num_rows = np.int32(packed.num_rows)
+  episodes, num_rows = jax.device_put(
+      (episodes, np.int32(packed.num_rows)), (trainer.shardings.rows, trainer.shardings.whole))
   batch = trainer.score(trainer.state.value, trainer.reference, trainer.state.kl_coef, episodes,
                         num_rows)
-  key = jax.random.key(config.seed)
-  trainer.state, metrics = trainer.update(trainer.state, batch, num_rows, key, trainer.reference)
-  check_skipped(int(trainer.state.skipped), trainer.ppo)
+  trainer.state, metrics = trainer.update(
+      trainer.state, batch, num_rows, trainer.key, trainer.reference)
   metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+  check_skipped(int(metrics['skipped_in_a_row']), trainer.ppo)
   return metrics | {'pack_fill': packed.fill}
 
 
@@ -211,8 +222,9 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False, profile: i
 def iterate(trainer: Trainer, batch: Any) -> dict[str, float]:
   """One iteration: rollout, update, metrics."""
   begun = time.monotonic()
-  trajectories, stats = rollout(trainer, batch)
-  metrics = rollout_metrics(trajectories, stats) | learn(trainer, trajectories)
+  with jax.transfer_guard('disallow'):  # what moves between host and devices is put or fetched
+    trajectories, stats = rollout(trainer, batch)
+    metrics = rollout_metrics(trajectories, stats) | learn(trainer, trajectories)
   trainer.iteration += 1
   trainer.next_index = batch.next_index
   return metrics | {'seconds': time.monotonic() - begun}

@@ -21,6 +21,7 @@ import optax
 
 from mem1_jax.arrays import Array, Episodes, Params, TrainBatch, TrainState, overlay
 from mem1_jax.ops import logprobs
+from mem1_jax.parallel import sharding
 from mem1_jax.rl import advantages, losses
 from mem1_jax.rl.config import PPOConfig
 
@@ -41,6 +42,24 @@ class Networks:
       return lambda trained, *inputs: function(overlay(frozen, trained), *inputs)
 
     return Networks(of(self.hidden), of(self.head), of(self.value))
+
+
+@dataclasses.dataclass(frozen=True)
+class Shardings:
+  """Where the arrays of both programs lie; trees like them, or one for all their leaves."""
+
+  state: TrainState
+  reference: Params
+  rows: jax.sharding.NamedSharding  # of [B, S], and of a micro-batch's [micro_rows, S]
+  whole: jax.sharding.NamedSharding  # of what every device has: numbers, keys
+
+
+def make_shardings(mesh: jax.sharding.Mesh, logical_axes: Params, state: TrainState,
+                   reference: Params, config: PPOConfig) -> Shardings:
+  """The shardings on `mesh` of a state and its reference; `logical_axes` as sharding.tree."""
+  return Shardings(
+      sharding.tree(mesh, logical_axes, state), sharding.tree(mesh, logical_axes, reference),
+      sharding.rows(mesh, config.micro_rows), sharding.whole(mesh))
 
 
 def init_state(policy: Params, value: Params, policy_optimizer: optax.GradientTransformation,
@@ -80,10 +99,9 @@ def _check_rows(num_rows_max: int, config: PPOConfig) -> None:
         f'number of rows a multiple of {multiple}')
 
 
-def _take(tree, rows_R: Array, sharding):
-  """The given rows of every leaf, spread over devices as `sharding` says."""
-  taken = jax.tree.map(lambda x: x[rows_R], tree)
-  return taken if sharding is None else jax.lax.with_sharding_constraint(taken, sharding)
+def _take(tree, rows_R: Array, row_sharding):
+  """The given rows of every leaf, spread over devices again."""
+  return jax.lax.with_sharding_constraint(jax.tree.map(lambda x: x[rows_R], tree), row_sharding)
 
 
 def _num_micro(num_filled: Array, micro_rows: int) -> Array:
@@ -106,17 +124,13 @@ def _value(networks: Networks, value: Params, episodes: Episodes) -> Array:
   return logprobs.shift_right(value_BS.astype(jnp.float32))
 
 
-def make_score(networks: Networks, config: PPOConfig, row_sharding=None) -> Callable:
+def make_score(networks: Networks, config: PPOConfig, shardings: Shardings) -> Callable:
   """The jitted `score(value, reference, kl_coef, episodes, num_rows) -> TrainBatch`.
 
   Rows [0, num_rows) of `episodes` are filled; the others cost nothing and
   count for nothing, whatever they hold. With `kl_in='reward'` each generated
   token's reward is lowered by `kl_coef * kl(old, reference)` first. `value` may
   lack what the reference has (LoRA).
-
-  Args:
-    row_sharding: how a micro-batch's [micro_rows, S] arrays lie on devices;
-      None leaves it to the compiler.
   """
   def score(value, reference, kl_coef, episodes, num_rows):
     num_rows_max = episodes.tokens.shape[0]
@@ -130,7 +144,7 @@ def make_score(networks: Networks, config: PPOConfig, row_sharding=None) -> Call
     def body(i, scored):
       ref_logprob_BS, value_BS = scored
       rows_R = rows_NR[i]
-      micro = _take(episodes, rows_R, row_sharding)
+      micro = _take(episodes, rows_R, shardings.rows)
       ref_logprob_RS, _ = _logprob(networks, config, reference, micro)
       value_RS = _value(networks.on(reference), value, micro)
       return ref_logprob_BS.at[rows_R].set(ref_logprob_RS), value_BS.at[rows_R].set(value_RS)
@@ -148,7 +162,10 @@ def make_score(networks: Networks, config: PPOConfig, row_sharding=None) -> Call
       advantage_BS = advantages.whiten(advantage_BS, tags.is_generated)
     return TrainBatch(episodes, ref_logprob_BS, value_BS, advantage_BS, target_BS)
 
-  return jax.jit(score)
+  rows, whole = shardings.rows, shardings.whole
+  return jax.jit(
+      score, in_shardings=(shardings.state.value, shardings.reference, whole, rows, whole),
+      out_shardings=rows)
 
 
 def deal_rows(key: Array, num_rows_max: int, num_rows: Array, config: PPOConfig) -> Array:
@@ -218,11 +235,11 @@ def _minibatch_gradient(params, batch: TrainBatch, rows_NR: Array, num_rows: Arr
 
 def make_update(networks: Networks, policy_optimizer: optax.GradientTransformation,
                 value_optimizer: optax.GradientTransformation, config: PPOConfig,
-                row_sharding=None) -> Callable:
-  """The jitted `update(state, batch, num_rows, key, frozen=None) -> (state, metrics)`.
+                shardings: Shardings) -> Callable:
+  """The jitted `update(state, batch, num_rows, key, reference) -> (state, metrics)`.
 
-  It donates `state`, not `frozen`: parameters that policy and critic compute with
-  and that are not trained, such as the base of adapters.
+  It donates `state`, not `reference`, which has what policy and critic compute with
+  and that is not trained, such as the base of adapters. It may be None where all is.
 
   `key` is the run's shuffling key; (step, epoch) are folded into it, so a
   resumed run shuffles as if it had never stopped. A minibatch whose loss or
@@ -246,7 +263,7 @@ def make_update(networks: Networks, policy_optimizer: optax.GradientTransformati
   def minibatch(carry, rows_NR, batch, num_rows, kl_coef, networks):
     policy, value, policy_opt, value_opt, skipped = carry
     loss, (policy_grads, value_grads), metrics, num_tokens = _minibatch_gradient(
-        (policy, value), batch, rows_NR, num_rows, kl_coef, networks, config, row_sharding)
+        (policy, value), batch, rows_NR, num_rows, kl_coef, networks, config, shardings.rows)
     policy_norm, value_norm = optax.tree.norm(policy_grads), optax.tree.norm(value_grads)
     is_finite = jnp.isfinite(loss) & jnp.isfinite(policy_norm) & jnp.isfinite(value_norm)
     is_empty = num_tokens == 0
@@ -260,7 +277,7 @@ def make_update(networks: Networks, policy_optimizer: optax.GradientTransformati
     metrics |= {'policy_grad_norm': policy_norm, 'value_grad_norm': value_norm}
     return (*kept, skipped), (metrics, is_applied, is_finite)
 
-  def update(state, batch, num_rows, key, frozen=None):
+  def update(state, batch, num_rows, key, reference):
     num_rows_max = batch.value.shape[0]
     _check_rows(num_rows_max, config)
 
@@ -269,7 +286,7 @@ def make_update(networks: Networks, policy_optimizer: optax.GradientTransformati
       rows = deal_rows(epoch_key, num_rows_max, num_rows, config)
       return jax.lax.scan(
           lambda c, rows_NR: minibatch(c, rows_NR, batch, num_rows, state.kl_coef,
-                                       networks.on(frozen)), carry, rows)
+                                       networks.on(reference)), carry, rows)
 
     carry = (state.policy, state.value, state.policy_opt, state.value_opt, state.skipped)
     carry, per_minibatch = jax.lax.scan(epoch, carry, jnp.arange(config.epochs))
@@ -280,7 +297,11 @@ def make_update(networks: Networks, policy_optimizer: optax.GradientTransformati
       kl_coef = losses.adapt_kl_coef(kl_coef, metrics['kl'], config.kl_target, config.kl_horizon)
     return TrainState(state.step + 1, *carry[:-1], kl_coef, carry[-1]), metrics
 
-  return jax.jit(update, donate_argnums=0)
+  rows, whole = shardings.rows, shardings.whole
+  return jax.jit(
+      update, donate_argnums=0,
+      in_shardings=(shardings.state, rows, whole, whole, shardings.reference),
+      out_shardings=(shardings.state, whole))
 
 
 def _reduce(metrics: Metrics, is_applied: Array, is_finite: Array) -> Metrics:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mem1_jax.agents.agent import Agent
@@ -84,7 +83,7 @@ class Collector:
     self._begin_episode, self._token_bytes = begin_episode, token_bytes
     self._seed, self._has_gaps, self._row_length = seed, has_gaps, row_length
     self._max_tokens = engine.config.turn_capacity  # of the run under way
-    self._keys = jax.jit(slot_keys)
+    self._keys = jax.jit(slot_keys, in_shardings=engine.whole, out_shardings=engine.slots)
 
   def run(self, params: Params, jobs: Iterable[Job], options: Sampling, iteration: int = 0,
           on_done: Callable[[Trajectory], None] = lambda _: None,
@@ -148,7 +147,8 @@ class Collector:
   def _slot_keys(self, slots, iteration):
     ids = np.array([(s.job.index, s.job.sample, len(s.turns)) if s else (0, 0, 0) for s in slots],
                    np.int32)
-    return self._keys(jnp.int32(self._seed), jnp.int32(iteration), *ids.T)
+    return self._keys(*jax.device_put(
+        (np.int32(self._seed), np.int32(iteration), *ids.T), self._engine.whole))
 
   def _harvest(self, turn, slots, stats):
     """Parses what each slot wrote, lets the environments reply, prepares the next contexts."""

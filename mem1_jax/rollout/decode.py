@@ -6,13 +6,16 @@ without gaps; a turn begins by cutting it to the tokens that stay visible.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from mem1_jax.arrays import Array, KVCache, MemoryState, Params, Turn, pytree
+from mem1_jax.model import cache as cache_lib
 from mem1_jax.ops.logprobs import sampling_logits
+from mem1_jax.parallel import sharding
 from mem1_jax.rollout.sampling import Sampling, sample
 from mem1_jax.rollout.stop import build_stop_table
 from mem1_jax.types import Stop
@@ -46,28 +49,48 @@ class EngineConfig:
 class Engine:
   """Compiled `read` and `take_turn` over one cache of fixed size.
 
-  The stop table is the automaton of rollout/stop.py over the vocabulary.
+  The stop table is the automaton of rollout/stop.py over the vocabulary. Parameters, cache and
+  slots lie on the policy's mesh; arrays of the host are put there.
+
+  Args:
+    params: the shardings of the parameters, or one for all; None for the policy's own, without
+      adapters.
+
+  Attributes:
+    slots, whole: the shardings of arrays [B, …], and of what every device has.
   """
 
-  def __init__(self, policy: Any, config: EngineConfig, token_bytes, eos_id: int, pad_id: int):
+  def __init__(self, policy: Any, config: EngineConfig, token_bytes, eos_id: int, pad_id: int,
+               params: Params | None = None):
     self.config = config
     self._policy = policy
     table, start, stop = build_stop_table(token_bytes)
-    self._table = jnp.asarray(table)
     self._automaton = _Automaton(int(start), int(stop), eos_id, pad_id)
-    self._read = jax.jit(self._read_program, donate_argnums=1)
-    self._turn = jax.jit(self._turn_program, donate_argnums=1)
-
-  def init_cache(self) -> KVCache:
-    return self._policy.init_cache(self.config.num_slots, self.config.cache_capacity)
+    empty = functools.partial(policy.init_cache, config.num_slots, config.cache_capacity)
+    params = policy.shardings() if params is None else params
+    cache = cache_lib.shardings(policy.mesh, jax.eval_shape(empty))
+    slots, whole = sharding.rows(policy.mesh, config.num_slots), sharding.whole(policy.mesh)
+    self.slots, self.whole = slots, whole
+    # Where the slots are split over devices, half of them would have to bring their cache along.
+    self._fewest = _FEWEST if slots.is_fully_replicated else config.num_slots
+    self._table = jax.device_put(table, whole)
+    self.init_cache = jax.jit(empty, out_shardings=cache)
+    self._read = jax.jit(
+        self._read_program, donate_argnums=1, in_shardings=(params, cache, slots, slots, slots),
+        out_shardings=cache)
+    self._turn = jax.jit(
+        self._turn_program, donate_argnums=1,
+        in_shardings=(params, cache, whole, slots, slots, whole), out_shardings=(slots, cache))
 
   def read(self, params: Params, cache: KVCache, tokens_BP, position_BP, length_B) -> KVCache:
     """Reads new questions into the slots with `length > 0`; other slots stay as they are."""
-    return self._read(params, cache, tokens_BP, position_BP, length_B)
+    question = jax.device_put((tokens_BP, position_BP, length_B), self.slots)
+    return self._read(params, cache, *question)
 
   def take_turn(self, params: Params, cache: KVCache, memory: MemoryState, key_B,
                 options: Sampling) -> tuple[Turn, KVCache]:
     """One turn of every slot with `memory.length > 0`. The cache is donated."""
+    memory, options = jax.device_put((memory, options), (self.slots, self.whole))
     return self._turn(params, cache, self._table, memory, key_B, options)
 
   def _read_program(self, params, cache, tokens_BP, position_BP, length_B):
@@ -85,7 +108,7 @@ class Engine:
     last_B = jnp.maximum(memory.length - 1, 0)[:, None]
     position_B = jnp.take_along_axis(memory.position, last_B, axis=1)[:, 0] + 1
     return _decode(self._policy, params, cache, hidden_BD, position_B, memory.length > 0, key_B,
-                   options, table, self._automaton, self.config)
+                   options, table, self._automaton, self.config, self._fewest)
 
 
 def _prefill(policy, params, cache, tokens_BC, position_BC, length_B, chunk):
@@ -142,11 +165,12 @@ class _Rows:
 
 def _decode(policy: Any, params: Params, cache: KVCache, hidden_BD: Array, position_B: Array,
             is_live_B: Array, key_B: Array, options: Sampling, table: Array,
-            automaton: _Automaton, config: EngineConfig) -> tuple[Turn, KVCache]:
+            automaton: _Automaton, config: EngineConfig, fewest: int) -> tuple[Turn, KVCache]:
   """Samples until every live row has stopped. All that was sampled is in the cache.
 
   A step costs the same however many rows are still active. So the last half goes on by itself,
-  then the last half of that, and so on: a turn that never ends does not keep the others computing.
+  then the last half of that, down to `fewest`: a turn that never ends does not keep the others
+  computing.
   """
   num, capacity = hidden_BD.shape[0], config.turn_capacity
   head_DV = policy.head(params)
@@ -185,7 +209,7 @@ def _decode(policy: Any, params: Params, cache: KVCache, hidden_BD: Array, posit
   def finish(rows, size):
     """Goes on until none of the `size` rows is active."""
     half = size // 2
-    if half < _FEWEST:
+    if half < fewest:
       return run(rows, 0)
     rows = run(rows, half)
     index = jnp.argsort(~rows.is_active)[:half]  # all that are active, and some that are not

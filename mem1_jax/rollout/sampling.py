@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mem1_jax.arrays import Array, pytree
 
@@ -30,8 +31,8 @@ def sampling(temperature: float = 1.0, is_greedy: bool = False, top_k: int = 0,
     raise ValueError(f'top_k {top_k} must be ≥ 0 and top_p {top_p} in (0, 1].')
   if max_tokens < 1:
     raise ValueError(f'max_tokens {max_tokens} must be ≥ 1.')
-  return Sampling(jnp.float32(temperature), jnp.bool_(is_greedy), jnp.int32(top_k),
-                  jnp.float32(top_p), jnp.int32(max_tokens))
+  return Sampling(np.float32(temperature), np.bool_(is_greedy), np.int32(top_k),
+                  np.float32(top_p), np.int32(max_tokens))
 
 
 def slot_keys(seed: Array, iteration: Array, task_B: Array, sample_B: Array,

@@ -13,6 +13,7 @@ import pytest
 
 from mem1_jax import checkpoint, optim
 from mem1_jax.ops import logprobs
+from mem1_jax.parallel.mesh import MeshConfig, make_mesh, one_device
 from mem1_jax.rl import advantages, learner, losses
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -26,15 +27,19 @@ OPTIMIZER = optax.adam(0.05)
 SIMPLE = toy.config(epochs=1, num_minibatches=1)
 
 
+ONE_DEVICE = toy.shardings(one_device())
+
+
 @functools.lru_cache  # compiling takes most of the time of these tests
 def _programs(config):
-  return (learner.make_score(toy.NETWORKS, config),
-          learner.make_update(toy.NETWORKS, OPTIMIZER, OPTIMIZER, config))
+  return (learner.make_score(toy.NETWORKS, config, ONE_DEVICE),
+          learner.make_update(toy.NETWORKS, OPTIMIZER, OPTIMIZER, config, ONE_DEVICE))
 
 
 def _setup(config):
   reference = toy.policy(0)
-  state = learner.init_state(reference, toy.value(), OPTIMIZER, OPTIMIZER, 0.01)
+  state = jax.device_put(learner.init_state(
+      reference, toy.value(), OPTIMIZER, OPTIMIZER, 0.01), ONE_DEVICE.state)
   return state, reference, *_programs(config)
 
 
@@ -59,7 +64,7 @@ def _train(state, reference, score, update, first, last):
     episodes = _episodes(state.policy, step)
     rewards.append(toy.mean_reward(episodes, ROWS))
     batch = score(state.value, reference, state.kl_coef, episodes, ROWS)
-    state, metrics = update(state, batch, ROWS, KEY)
+    state, metrics = update(state, batch, ROWS, KEY, None)
   return state, rewards, metrics
 
 
@@ -73,7 +78,7 @@ def test_learns_the_token_task():
 
 def test_ratio_is_one_at_equal_parameters():
   state, batch, update = _batch(SIMPLE)
-  _, metrics = update(state, batch, ROWS, KEY)
+  _, metrics = update(state, batch, ROWS, KEY, None)
   assert metrics['logprob_gap_max'] <= 1e-6 and abs(metrics['ratio_max'] - 1.0) <= 1e-6
   assert metrics['logprob_gap_k3'] <= 1e-6 and metrics['clip_fraction'] == 0.0
   # Whitened advantages at ratio 1: the loss is minus their mean, 0.
@@ -83,7 +88,7 @@ def test_ratio_is_one_at_equal_parameters():
 def test_the_gap_is_measured_before_any_change():
   state, batch, update = _batch(toy.config())
   lied = dataclasses.replace(batch.episodes, logprob=batch.episodes.logprob - 0.5)
-  _, metrics = update(state, dataclasses.replace(batch, episodes=lied), ROWS, KEY)
+  _, metrics = update(state, dataclasses.replace(batch, episodes=lied), ROWS, KEY, None)
   np.testing.assert_allclose(metrics['logprob_gap_mean'], 0.5, rtol=1e-5)
   np.testing.assert_allclose(metrics['logprob_gap_max'], 0.5, rtol=1e-5)
   # Sampled from the lie, d = old - new = -.5: exp(.5) - 1 - .5
@@ -110,8 +115,9 @@ def test_score_by_hand():
   np.testing.assert_allclose(batch.target[:, [1, 3]], want, rtol=1e-4, atol=1e-6)
   np.testing.assert_allclose(batch.advantage[:, [1, 3]], want - np.stack([q, q], 1), rtol=1e-4,
                              atol=1e-5)
-  in_loss = learner.make_score(toy.NETWORKS, dataclasses.replace(
-      config, kl_in='loss', kl_estimator='k3'))(value, other, jnp.float32(0.2), episodes, ROWS)
+  in_loss_score = learner.make_score(toy.NETWORKS, dataclasses.replace(
+      config, kl_in='loss', kl_estimator='k3'), ONE_DEVICE)
+  in_loss = in_loss_score(value, other, jnp.float32(0.2), episodes, ROWS)
   np.testing.assert_allclose(in_loss.target[:, 3], episodes.reward[:, 3], atol=1e-6)
 
 
@@ -141,8 +147,8 @@ def test_one_update_is_one_step_on_the_plain_loss():
   policy_grad, value_grad = jax.jit(jax.grad(plain_loss, (0, 1)))(state.policy, state.value)
   want = jax.tree.map(lambda x, g: x - 0.1 * g, (state.policy, state.value),
                       (policy_grad, value_grad))
-  update = learner.make_update(toy.NETWORKS, optimizer, optimizer, config)
-  got, metrics = update(state, batch, ROWS, KEY)
+  update = learner.make_update(toy.NETWORKS, optimizer, optimizer, config, ONE_DEVICE)
+  got, metrics = update(state, batch, ROWS, KEY, None)
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7),
                (got.policy, got.value), want)
   np.testing.assert_allclose(metrics['policy_grad_norm'], optax.tree.norm(policy_grad), rtol=1e-5)
@@ -151,9 +157,9 @@ def test_one_update_is_one_step_on_the_plain_loss():
 
 def test_micro_rows_do_not_change_the_update():
   state, batch, update = _batch(SIMPLE, num_rows=7)
-  got, _ = update(state, batch, 7, KEY)
+  got, _ = update(state, batch, 7, KEY, None)
   state, batch, update = _batch(dataclasses.replace(SIMPLE, micro_rows=8), num_rows=7)
-  want, _ = update(state, batch, 7, KEY)
+  want, _ = update(state, batch, 7, KEY, None)
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), got, want)
 
 
@@ -168,7 +174,7 @@ def test_what_empty_rows_hold_changes_nothing():
   for rows in (episodes, junk):
     batch = score(state.value, reference, state.kl_coef, rows, 5)
     fresh = jax.tree.map(jnp.copy, state)
-    results.append(update(fresh, batch, 5, KEY))
+    results.append(update(fresh, batch, 5, KEY, None))
   _assert_same_bits(*results)
   assert results[0][1]['num_tokens'] == 10 and results[0][1]['skipped_updates'] == 0
 
@@ -193,7 +199,7 @@ def test_inserted_context_changes_nothing():
   results = []
   for episodes in (narrow, wide):
     batch = score(state.value, reference, state.kl_coef, episodes, ROWS)
-    results.append(update(jax.tree.map(jnp.copy, state), batch, ROWS, KEY))
+    results.append(update(jax.tree.map(jnp.copy, state), batch, ROWS, KEY, None))
     where = np.asarray(batch.episodes.tags.is_generated)
     assert not np.asarray(batch.advantage)[~where].any()
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), *results)
@@ -218,16 +224,16 @@ def test_a_minibatch_that_is_not_finite_is_skipped_and_counted():
   state, batch, update = _batch(config)
   before = jax.tree.map(np.array, state)
   bad = dataclasses.replace(batch, advantage=batch.advantage.at[2, 1].set(jnp.nan))
-  state, metrics = update(state, bad, ROWS, KEY)
+  state, metrics = update(state, bad, ROWS, KEY, None)
   assert metrics['skipped_updates'] == 1 and state.skipped == 1
   for name in ('policy', 'value', 'policy_opt', 'value_opt'):
     _assert_same_bits(getattr(state, name), getattr(before, name))
-  state, metrics = update(state, bad, ROWS, KEY)
+  state, metrics = update(state, bad, ROWS, KEY, None)
   learner.check_skipped(int(state.skipped), config)
-  state, _ = update(state, bad, ROWS, KEY)
+  state, _ = update(state, bad, ROWS, KEY, None)
   with pytest.raises(FloatingPointError, match='3 updates in a row'):
     learner.check_skipped(int(state.skipped), config)
-  state, metrics = update(state, batch, ROWS, KEY)  # a good one clears the count
+  state, metrics = update(state, batch, ROWS, KEY, None)  # a good one clears the count
   assert state.skipped == 0 and np.isfinite(metrics['policy_loss'])
   assert int(state.step) == 4
 
@@ -236,7 +242,7 @@ def test_other_minibatches_of_a_bad_batch_are_applied():
   config = toy.config(epochs=1, num_minibatches=4)
   state, batch, update = _batch(config)
   bad = dataclasses.replace(batch, target=batch.target.at[2, 1].set(jnp.inf))
-  new, metrics = update(state, bad, ROWS, KEY)
+  new, metrics = update(state, bad, ROWS, KEY, None)
   assert metrics['skipped_updates'] == 1
   assert all(np.isfinite(x) for name, x in metrics.items()
              if name not in ('target_mean', 'explained_variance'))
@@ -245,7 +251,7 @@ def test_other_minibatches_of_a_bad_batch_are_applied():
 
 def test_minibatches_without_rows_change_nothing():
   state, batch, update = _batch(toy.config(epochs=1, num_minibatches=4), num_rows=1)
-  new, metrics = update(state, batch, 1, KEY)
+  new, metrics = update(state, batch, 1, KEY, None)
   assert int(new.policy_opt[0].count) == 1 and metrics['skipped_updates'] == 0
 
 
@@ -254,7 +260,7 @@ def test_adaptive_kl_coefficient_is_state():
   state, _, score, update = _setup(config)
   far = jax.tree.map(lambda x: 3.0 * x, toy.policy(1))
   batch = score(state.value, far, state.kl_coef, _episodes(state.policy), ROWS)
-  state, metrics = update(state, batch, ROWS, KEY)
+  state, metrics = update(state, batch, ROWS, KEY, None)
   np.testing.assert_allclose(metrics['kl_coef'], 0.01, rtol=1e-6)
   np.testing.assert_allclose(state.kl_coef, 0.01 * 1.1, rtol=1e-6)
   kl = losses.kl(batch.episodes.logprob, batch.ref_logprob, 'k3')
@@ -279,8 +285,8 @@ def test_training_resumes_bit_for_bit(tmp_path):
       max_grad_norm=0.5))
   config = toy.config(kl_controller='adaptive')
   reference = toy.policy(0)
-  score = learner.make_score(toy.NETWORKS, config)
-  update = learner.make_update(toy.NETWORKS, *optimizers, config)
+  score = learner.make_score(toy.NETWORKS, config, ONE_DEVICE)
+  update = learner.make_update(toy.NETWORKS, *optimizers, config, ONE_DEVICE)
   start = lambda: learner.init_state(reference, toy.value(), *optimizers, 0.01)
   straight, _, _ = _train(start(), reference, score, update, 0, 4)
   half, _, _ = _train(start(), reference, score, update, 0, 2)
@@ -297,7 +303,7 @@ def test_compiles_once_whatever_the_number_of_rows():
   state, reference, score, update = _setup(config)
   for num_rows in (8, 3, 1):
     batch = score(state.value, reference, state.kl_coef, _episodes(state.policy), num_rows)
-    state, metrics = update(state, batch, num_rows, KEY)
+    state, metrics = update(state, batch, num_rows, KEY, None)
     assert metrics['num_rows'] == num_rows
   assert score._cache_size() == 1 and update._cache_size() == 1
 
@@ -309,26 +315,23 @@ def test_the_state_owns_its_buffers():
   assert len({x.unsafe_buffer_pointer() for x in leaves}) == len(leaves)
   state, batch, update = _batch(toy.config())
   old = state.policy
-  update(state, batch, ROWS, KEY)
+  update(state, batch, ROWS, KEY, None)
   assert jax.tree.leaves(old)[0].is_deleted()  # donated
 
 
 def test_the_same_on_several_devices():
   if jax.device_count() < 2:
     pytest.skip('needs 2 devices')
-  mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ('data',))
-  rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
-  config = toy.config()
+  shardings, config = toy.shardings(make_mesh(MeshConfig(2, 1, 1))), toy.config()
   state, batch, update = _batch(config)
-  want, _ = update(state, batch, ROWS, KEY)
+  want, _ = update(state, batch, ROWS, KEY, None)
   state, reference, _, _ = _setup(config)
-  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-  episodes = jax.device_put(_episodes(state.policy), rows)
-  state, reference = jax.device_put((state, reference), everywhere)
-  score = learner.make_score(toy.NETWORKS, config, rows)
-  spread_update = learner.make_update(toy.NETWORKS, OPTIMIZER, OPTIMIZER, config, rows)
+  episodes = jax.device_put(_episodes(state.policy), shardings.rows)
+  state, reference = jax.device_put((state, reference), shardings.whole)
+  score = learner.make_score(toy.NETWORKS, config, shardings)
+  spread_update = learner.make_update(toy.NETWORKS, OPTIMIZER, OPTIMIZER, config, shardings)
   batch = score(state.value, reference, state.kl_coef, episodes, ROWS)
-  got, _ = spread_update(state, batch, ROWS, KEY)
+  got, _ = spread_update(state, batch, ROWS, KEY, None)
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), got, want)
 
 
@@ -341,11 +344,11 @@ def test_rows_that_cannot_be_dealt_are_refused():
 def test_frozen_parameters_are_computed_with_and_neither_trained_nor_donated():
   """The table alone is trained, of a policy that needs the head: as if the head's step were 0."""
   optimizer = optax.sgd(0.1)
-  update = learner.make_update(toy.NETWORKS, optimizer, optimizer, SIMPLE)
+  update = learner.make_update(toy.NETWORKS, optimizer, optimizer, SIMPLE, ONE_DEVICE)
   reference, batch = toy.policy(0), _batch(SIMPLE)[1]
   base, part = {'head': jnp.array(reference['head'])}, {'table': reference['table']}
   make = lambda policy: learner.init_state(policy, toy.value(), optimizer, optimizer, 0.01)
-  whole, _ = update(make(reference), batch, ROWS, KEY)
+  whole, _ = update(make(reference), batch, ROWS, KEY, None)
   got, _ = update(make(part), batch, ROWS, KEY, base)
   assert set(got.policy) == {'table'}
   np.testing.assert_allclose(got.policy['table'], whole.policy['table'], atol=1e-6)
@@ -356,7 +359,8 @@ def test_frozen_parameters_are_computed_with_and_neither_trained_nor_donated():
 def test_a_value_network_may_stand_on_the_reference():
   config = toy.config()
   score = learner.make_score(dataclasses.replace(
-      toy.NETWORKS, value=lambda value, tokens, *_: value['table'][tokens] @ value['up']), config)
+      toy.NETWORKS, value=lambda value, tokens, *_: value['table'][tokens] @ value['up']),
+                             config, ONE_DEVICE)
   reference, state = toy.policy(3), _setup(config)[0]
   value, episodes = {'up': jnp.ones(toy.VOCAB)}, _episodes(state.policy)
   batch = score(value, reference, state.kl_coef, episodes, ROWS)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mem1_jax import arrays
+from mem1_jax.parallel import sharding
 from mem1_jax.rl import learner
 from mem1_jax.rl.config import PPOConfig
 
@@ -30,6 +31,13 @@ NETWORKS = learner.Networks(
 
 def config(**changes):
   return dataclasses.replace(CONFIG, **changes)
+
+
+def shardings(mesh):
+  """Rows spread over the mesh, all parameters everywhere."""
+  whole = sharding.whole(mesh)
+  state = arrays.TrainState(*[whole] * len(dataclasses.fields(arrays.TrainState)))
+  return learner.Shardings(state, whole, sharding.rows(mesh, CONFIG.micro_rows), whole)
 
 
 def policy(seed):

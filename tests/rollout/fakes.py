@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mem1_jax.arrays import KVCache
+from mem1_jax.parallel import sharding
+from mem1_jax.parallel.mesh import one_device
 from mem1_jax.rollout.decode import Engine, EngineConfig
 
 VOCABULARY = (b'', b'', b'a', b'b', b'c', b'<think>', b'</think>', b'<search>', b'</search>',
@@ -23,6 +25,10 @@ class Chain:
   """
 
   scale: float = 40.0  # logit of the next token; all others have 0
+  mesh: jax.sharding.Mesh = one_device()
+
+  def shardings(self):
+    return sharding.whole(self.mesh)
 
   def init_cache(self, batch, capacity):
     zeros = jnp.zeros((1, batch, capacity, 1, 1), jnp.float32)

@@ -23,6 +23,7 @@ from mem1_jax.memory import layout, segments
 from mem1_jax.memory.positions import Gaps
 from mem1_jax.model import build_policy, named_config
 from mem1_jax.ops.logprobs import token_logprobs
+from mem1_jax.parallel import sharding
 from mem1_jax.retrieval.bm25 import BM25Retriever
 from mem1_jax.rollout import collect
 from mem1_jax.rollout.collect import Collector, Job
@@ -71,12 +72,13 @@ def model(dtype):
 
 @functools.cache
 def engine(dtype):
-  """One engine for both agents, so that it compiles once."""
+  """One engine for both agents, so that it compiles once; its parameters may have adapters."""
+  policy, _ = model(dtype)
   config = EngineConfig(
       num_slots=3, question_capacity=64, context_capacity=64, turn_capacity=16,
       cache_capacity=384, prefill_chunk=32, num_valid=tokenizer().vocab_size)
-  return Engine(model(dtype)[0], config, tokenizer().token_bytes, tokenizer().eos_id,
-                tokenizer().pad_id)
+  return Engine(policy, config, tokenizer().token_bytes, tokenizer().eos_id, tokenizer().pad_id,
+                params=sharding.whole(policy.mesh))
 
 
 def collector(dtype, agent, gap):
