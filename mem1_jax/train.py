@@ -213,6 +213,7 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False, profile: i
       compiles.assert_none(_MAY_COMPILE)
       if trainer.iteration % config.checkpoint.every == 0 or is_last:
         save(trainer, checkpoints, metrics)
+        compiles.reset()  # Orbax compiles cuts of what several devices hold
       bar.advance(1, f'reward {metrics["reward"]:.2f} · kl {metrics["kl"]:.4f}')
   writer.close()
   checkpoints.close()
