@@ -85,14 +85,15 @@ def attend(
 
   Loops over blocks of the cache up to the longest row, with the online softmax in float32
   (float64 for float64). A single new token's heads share one product over keys as they lie in
-  memory, zeros where a head meets another group's: reading them is what costs then.
+  memory, zeros where a head meets another group's: reading them is what costs then. Not where
+  heads are split over devices, whose product would have to be summed over them.
 
   Returns:
     [B, T, N, H] in the dtype of q.
   """
   B, T, N, H = q_BTNH.shape
   K = cache.k.shape[3]
-  if T > 1:
+  if T > 1 or jax.sharding.get_abstract_mesh().shape.get('tensor', 1) > 1:
     return _attend(q_BTNH, k_BTKH, v_BTKH, cache, layer, H**-0.5)
   own_1K1K1 = jnp.eye(K, dtype=q_BTNH.dtype)[None, :, None, :, None]
   q_BKGKH = q_BTNH.reshape(B, K, N // K, 1, H) * own_1K1K1
