@@ -22,12 +22,13 @@ from mem1_jax.checkpoint import Checkpointer, check_origin, check_resumed
 from mem1_jax.evaluate import Evaluator, aggregate, write_records
 from mem1_jax.memory import layout
 from mem1_jax.metrics import CompileCounter, MetricsWriter, describe_run
-from mem1_jax.model import build_critic, lora
+from mem1_jax.model import Critic, Policy, build_critic, lora
 from mem1_jax.rl import advantages
 from mem1_jax.rl.config import PPOConfig
 from mem1_jax.rl.learner import (
     Networks, Shardings, check_skipped, init_state, make_score, make_shardings, make_update)
 from mem1_jax.rollout.collect import Collector, Job, RolloutStats
+from mem1_jax.rollout.decode import Engine
 from mem1_jax.rollout.sampling import sampling
 from mem1_jax.types import Trajectory
 
@@ -50,6 +51,22 @@ def ppo_config(config: Any, num_valid: int) -> PPOConfig:
       logprob_chunk=p.logprob_chunk, max_skipped=p.max_skipped)
 
 
+@dataclasses.dataclass(frozen=True)
+class Programs:
+  """What a run computes on its mesh, before any array of it exists (`main plan` needs no more)."""
+
+  policy: Policy
+  critic: Critic
+  ppo: PPOConfig
+  engine: Engine
+  init: jax.stages.Wrapped  # reference → TrainState
+  score: jax.stages.Wrapped
+  update: jax.stages.Wrapped
+  shardings: Shardings
+  reference: Params  # its shapes
+  state: TrainState  # its shapes
+
+
 @dataclasses.dataclass
 class Trainer:
   """The parts of a run and its changing state."""
@@ -69,6 +86,39 @@ class Trainer:
   next_index: int = 0
 
 
+def make_programs(config: Any, tokenizer: Any, policy: Policy, is_append_only: bool) -> Programs:
+  """The device programs of a run.
+
+  Raises:
+    ValueError: on a config whose capacities do not fit one another.
+  """
+  critic = build_critic(policy.config, config.model.attention, policy.mesh)
+  optimizers = optim.build(assemble.make_optim_config(
+      config, config.ppo.iterations * config.ppo.epochs * config.ppo.minibatches))
+  ppo = ppo_config(config, tokenizer.vocab_size)
+
+  def init(reference):
+    trained, _ = assemble.trainable(config, reference, 'policy')
+    trunk, _ = assemble.trainable(config, reference, 'value')
+    return init_state(
+        trained, critic.from_policy(trunk, jax.random.key(config.seed)), optimizers.policy,
+        optimizers.value, config.ppo.kl_coef)
+
+  reference = jax.eval_shape(policy.init, jax.random.key(0))
+  state = jax.eval_shape(init, reference)
+  axes = lora.logical_axes(policy.logical_axes() | critic.logical_axes())
+  shardings = make_shardings(policy.mesh, axes, state, reference, ppo)
+  engine = assemble.make_engine(config, policy, tokenizer, is_append_only,
+                                params=overlay(shardings.reference, shardings.state.policy))
+  networks = Networks(policy.apply, policy.head, critic.apply)
+  return Programs(
+      policy, critic, ppo, engine,
+      jax.jit(init, in_shardings=(shardings.reference,), out_shardings=shardings.state),
+      make_score(networks, ppo, shardings),
+      make_update(networks, optimizers.policy, optimizers.value, ppo, shardings),
+      shardings, reference, state)
+
+
 def build(config: Any) -> Trainer:
   """Everything that a run needs, at iteration 0.
 
@@ -79,34 +129,18 @@ def build(config: Any) -> Trainer:
     raise ValueError(f'ppo.baseline {config.ppo.baseline!r} is unknown; choose one of {BASELINES}.')
   tokenizer = assemble.make_tokenizer(config)
   policy = assemble.make_policy(config, tokenizer)
-  critic = build_critic(policy.config, config.model.attention, policy.mesh)
-  reference = assemble.initial_params(config, policy)
-  optimizers = optim.build(assemble.make_optim_config(
-      config, config.ppo.iterations * config.ppo.epochs * config.ppo.minibatches))
-  ppo = ppo_config(config, tokenizer.vocab_size)
-  networks = Networks(policy.apply, policy.head, critic.apply)
   environment = assemble.make_environment(config)
   agent = assemble.make_agent(config, tokenizer)
-  trained, _ = assemble.trainable(config, reference, 'policy')
-  trunk, _ = assemble.trainable(config, reference, 'value')
-  state = init_state(
-      trained, critic.from_policy(trunk, jax.random.key(config.seed)), optimizers.policy,
-      optimizers.value, config.ppo.kl_coef)
-  axes = lora.logical_axes(policy.logical_axes() | critic.logical_axes())
-  shardings = make_shardings(policy.mesh, axes, state, reference, ppo)
-  key, state = jax.device_put(
-      (jax.random.key(config.seed), state), (shardings.whole, shardings.state))
-  engine = assemble.make_engine(
-      config, policy, tokenizer, agent.is_append_only,
-      params=overlay(shardings.reference, shardings.state.policy))
+  programs = make_programs(config, tokenizer, policy, agent.is_append_only)
+  reference = assemble.initial_params(config, policy)
   return Trainer(
       config, tokenizer,
-      Collector(engine, agent, environment.start, tokenizer.token_bytes, config.seed,
+      Collector(programs.engine, agent, environment.start, tokenizer.token_bytes, config.seed,
                 has_gaps=True, row_length=config.rows.length),
-      Evaluator(config, engine, tokenizer, environment),
-      make_score(networks, ppo, shardings),
-      make_update(networks, optimizers.policy, optimizers.value, ppo, shardings),
-      ppo, shardings, key, reference, state)
+      Evaluator(config, programs.engine, tokenizer, environment),
+      programs.score, programs.update, programs.ppo, programs.shardings,
+      jax.device_put(jax.random.key(config.seed), programs.shardings.whole),
+      reference, programs.init(reference))
 
 
 def policy_params(trainer: Trainer) -> Params:

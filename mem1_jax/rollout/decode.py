@@ -64,7 +64,7 @@ class Engine:
                params: Params | None = None):
     self.config = config
     self._policy = policy
-    table, start, stop = build_stop_table(token_bytes)
+    self._host_table, start, stop = build_stop_table(token_bytes)
     self._automaton = _Automaton(int(start), int(stop), eos_id, pad_id)
     empty = functools.partial(policy.init_cache, config.num_slots, config.cache_capacity)
     params = policy.shardings() if params is None else params
@@ -73,7 +73,6 @@ class Engine:
     self.slots, self.whole = slots, whole
     # Where the slots are split over devices, half of them would have to bring their cache along.
     self._fewest = _FEWEST if slots.is_fully_replicated else config.num_slots
-    self._table = jax.device_put(table, whole)
     self.init_cache = jax.jit(empty, out_shardings=cache)
     self._read = jax.jit(
         self._read_program, donate_argnums=1, in_shardings=(params, cache, slots, slots, slots),
@@ -81,6 +80,10 @@ class Engine:
     self._turn = jax.jit(
         self._turn_program, donate_argnums=1,
         in_shardings=(params, cache, whole, slots, slots, whole), out_shardings=(slots, cache))
+
+  @functools.cached_property
+  def _table(self) -> Array:
+    return jax.device_put(self._host_table, self.whole)
 
   def read(self, params: Params, cache: KVCache, tokens_BP, position_BP, length_B) -> KVCache:
     """Reads new questions into the slots with `length > 0`; other slots stay as they are."""
