@@ -174,7 +174,7 @@ def describe_run(run_dir: str | os.PathLike, config_text: str, seed: int,
       'time': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
       'command': [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]],
       'commit': commit(),
-      'versions': {'python': platform.python_version()} | {p: _version(p) for p in _PACKAGES},
+      'versions': versions(),
       'machine': machine(),
   }
   path = run_dir / 'run.json'
@@ -193,6 +193,11 @@ def machine() -> dict:
   return {'platform': devices[0].platform, 'device': devices[0].device_kind,
           'num_devices': len(devices), 'num_processes': jax.process_count(),
           'cpu_cores': os.cpu_count(), 'system': f'{platform.system()} {platform.machine()}'}
+
+
+def versions() -> dict[str, str]:
+  """Of Python and of the packages that numbers depend on."""
+  return {'python': platform.python_version()} | {p: _version(p) for p in _PACKAGES}
 
 
 def commit() -> str:

@@ -11,6 +11,7 @@ import logging
 import pathlib
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -216,14 +217,19 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib
   step = make_step(policy, optimizer, tokenizer.vocab_size, shardings)
   examples = itertools.islice(rows(config, tokenizer), begun, None)
   writer = MetricsWriter(workdir, config.log.tensorboard, resume_step=begun)
+  num_tokens, since = 0, time.monotonic()
   with progress.bar(f'SFT {config.sft.data}', config.sft.steps - begun) as bar:
     for i, episodes in zip(range(begun + 1, config.sft.steps + 1), prefetched(examples)):
       episodes = jax.device_put(episodes, shardings[1])
       with jax.transfer_guard('disallow'):
         state, metrics = step(state, episodes, frozen)
+      metrics = {name: float(x) for name, x in jax.device_get(metrics).items()}
+      num_tokens += metrics['tokens']
       if i % config.sft.log_every == 0 or i == config.sft.steps:
-        writer.write(i, metrics)
-      bar.advance(1, f'loss {float(metrics["loss"]):.3f}')
+        now = time.monotonic()
+        writer.write(i, metrics | {'tokens_per_s': num_tokens / (now - since)})
+        num_tokens, since = 0, now
+      bar.advance(1, f'loss {metrics["loss"]:.3f}')
       if i % config.sft.checkpoint_every == 0 or i == config.sft.steps:
         checkpoints.save(i, state, {'step': i} | origin)
   writer.close()

@@ -159,7 +159,7 @@ def rollout(trainer: Trainer, batch: Any) -> tuple[list[Trajectory], RolloutStat
 
 def learn(trainer: Trainer, trajectories: list[Trajectory]) -> dict[str, float]:
   """Packs, scores and updates; returns the update's metrics."""
-  config = trainer.config
+  config, begun = trainer.config, time.monotonic()
   columns = [layout.lay_out(t, config.rows.layout) for t in trajectories]
   if config.ppo.baseline == 'task':
     rewards = np.array([t.reward for t in trajectories])
@@ -175,7 +175,10 @@ def learn(trainer: Trainer, trajectories: list[Trajectory]) -> dict[str, float]:
       trainer.state, batch, num_rows, trainer.key, trainer.reference)
   metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
   check_skipped(int(metrics['skipped_in_a_row']), trainer.ppo)
-  return metrics | {'pack_fill': packed.fill}
+  seconds = time.monotonic() - begun
+  num_tokens = sum(len(c['tokens']) for c in columns)
+  return metrics | {'pack_fill': packed.fill, 'update_seconds': seconds,
+                    'update_tokens_per_s': num_tokens / seconds}
 
 
 def rollout_metrics(trajectories: list[Trajectory], stats: RolloutStats) -> dict[str, float]:
