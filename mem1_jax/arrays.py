@@ -93,7 +93,7 @@ class TrainBatch:
   """Scored episodes: all that a PPO update reads."""
 
   episodes: Episodes
-  ref_logprob: Array  # [B, S] float32
+  ref_logprob: Array  # [B, S] float32, 0 where not generated
   value: Array  # [B, S] float32, estimate before the token
   advantage: Array  # [B, S] float32
   target: Array  # [B, S] float32, value target

@@ -169,7 +169,7 @@ def make_step(policy: Any, optimizer: Any, num_valid: int, shardings: tuple[Any,
     params, tags = overlay(frozen, trained), episodes.tags
     hidden_BSD = policy.apply(params, episodes.tokens, tags.position, tags.key_end)
     logprob_BS, _ = token_logprobs(hidden_BSD, policy.head(params), episodes.tokens, 1.0,
-                                   num_valid)
+                                   num_valid, mask_BS=tags.is_generated)
     count = jnp.maximum(tags.is_generated.sum(), 1)
     return -(logprob_BS * tags.is_generated).sum() / count, jnp.exp(logprob_BS)
 

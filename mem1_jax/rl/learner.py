@@ -109,12 +109,12 @@ def _num_micro(num_filled: Array, micro_rows: int) -> Array:
 
 
 def _logprob(networks: Networks, config: PPOConfig, policy: Params, episodes: Episodes):
-  """(logprob_BS, entropy_BS) of the rows' tokens under `policy`."""
+  """(logprob_BS, entropy_BS) of the rows' generated tokens under `policy`, 0 for others."""
   tags = episodes.tags
   hidden_BSD = networks.hidden(policy, episodes.tokens, tags.position, tags.key_end)
   return logprobs.token_logprobs(
       hidden_BSD, networks.head(policy), episodes.tokens, temperature=config.temperature,
-      num_valid=config.num_valid, chunk=config.logprob_chunk)
+      num_valid=config.num_valid, chunk=config.logprob_chunk, mask_BS=tags.is_generated)
 
 
 def _value(networks: Networks, value: Params, episodes: Episodes) -> Array:

@@ -55,6 +55,61 @@ def test_any_chunk_gives_the_definition_and_its_gradient(chunk):
     np.testing.assert_allclose(a, b, atol=1e-4)
 
 
+def _mask(name):
+  mask = np.zeros((B, S), bool)
+  if name == 'some':
+    mask[0, [0, 1, 4, 10]], mask[1, [3, 5]] = True, True  # the first token has no value anyway
+  elif name == 'an empty row':
+    mask[1, 2:9] = True
+  elif name == 'all':
+    mask[:] = True
+  return jnp.asarray(mask)
+
+
+@pytest.mark.parametrize('dtype, tolerance', [('float32', 1e-6), ('float64', 1e-12)])
+@pytest.mark.parametrize('wanted', ['some', 'an empty row', 'all', 'none'])
+def test_only_wanted_tokens_have_values_and_gradients(wanted, dtype, tolerance):
+  with jax.enable_x64(dtype == 'float64'), jax.default_matmul_precision('highest'):
+    hidden, head, tokens = _inputs()
+    hidden, head, mask = hidden.astype(dtype), head.astype(dtype), _mask(wanted)
+    weight = jax.random.normal(jax.random.key(4), (2, B, S), dtype)
+    ours = lambda h, w: token_logprobs(h, w, tokens, 0.7, NUM_VALID, 4, mask)  # noqa: E731
+    plain = lambda h, w: tuple(  # noqa: E731
+        jnp.where(mask, x, 0) for x in _by_definition(h, w, tokens, 0.7))
+    for got, want in zip(ours(hidden, head), plain(hidden, head)):
+      assert got.dtype == dtype
+      np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
+    total = lambda f: lambda *x: sum((a * b).sum() for a, b in zip(f(*x), weight))  # noqa: E731
+    for got, want in zip(*(jax.grad(total(f), (0, 1))(hidden, head) for f in (ours, plain))):
+      scale = float(jnp.abs(want).max()) or 1.0
+      np.testing.assert_allclose(got / scale, want / scale, atol=tolerance)
+    if wanted == 'none':
+      assert not any(x.any() for x in ours(hidden, head))
+
+
+def test_only_chunks_with_a_wanted_token_are_visited():
+  """Unwanted hidden states are nan: the head's gradient tells whether one was multiplied."""
+  def poisoned(num_wanted, chunk=3):
+    hidden, head, tokens = _inputs()
+    mask = jnp.zeros((B, S), bool).at[:, 10:10 - 2 * num_wanted:-2].set(True)
+    is_read = jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))  # the state before each wanted token
+    hidden = jnp.where(is_read[..., None], hidden, jnp.nan)
+    return jax.jit(jax.grad(lambda w: sum(x.sum() for x in token_logprobs(
+        hidden, w, tokens, 1.0, NUM_VALID, chunk, mask))))(head)
+
+  assert np.isfinite(poisoned(3)).all()  # one chunk of 3, of 4
+  assert np.isnan(poisoned(4)).any()  # the second chunk has two unwanted ones, too
+
+
+def test_the_gradient_of_a_bfloat16_head_is_summed_in_float32():
+  # 512 chunks of one token each add 2^-9: in bfloat16 the sum would stop at 1/2.
+  length = 513
+  hidden, tokens = jnp.ones((1, length, 1), 'bfloat16'), jnp.ones((1, length), jnp.int32)
+  grad = jax.grad(lambda w: token_logprobs(hidden, w, tokens, 256.0, 2, 1)[0].sum())(
+      jnp.zeros((1, 2), 'bfloat16'))
+  np.testing.assert_array_equal(grad, [[-1, 1]])
+
+
 def test_matches_what_the_sampler_reads():
   hidden, head, tokens = _inputs()
   logits = sampling_logits(hidden[:, 4], head, 1.3, NUM_VALID)
@@ -108,6 +163,27 @@ def test_a_split_vocabulary_is_never_gathered(is_split):
   shapes = re.findall(r'\w\d+\[([\d,]+)\]', program)
   sizes = {size for shape in shapes for size in shape.split(',')}
   assert {'388', '776'} & sizes == ({'388'} if is_split else {'776'})
+
+
+def test_the_same_on_eight_devices():
+  mesh, length, vocab = make_mesh(MeshConfig(2, 2, 2)), 24, 32
+  keys = jax.random.split(jax.random.key(0), 4)
+  inputs = (jax.random.normal(keys[0], (8, length, 16)), jax.random.normal(keys[1], (16, vocab)),
+            jax.random.randint(keys[2], (8, length), 0, 30), jax.random.uniform(
+                keys[3], (8, length)) < jnp.arange(8)[:, None] / 8)  # rows from none to most
+
+  def both(hidden, head, tokens, mask):
+    function = lambda h, w: token_logprobs(h, w, tokens, 0.7, 30, 4, mask)  # noqa: E731
+    values, pullback = jax.vjp(function, hidden, head)
+    return values, pullback((jnp.cos(values[0]), 0.3 * mask))
+
+  rows, head = sharding.rows(mesh, 8), sharding.named(mesh, ('hidden', 'vocab'), (16, vocab))
+  many = jax.jit(both, in_shardings=(rows, head, rows, rows))
+  text = many.lower(*inputs).compile().as_text()
+  # Rows stay where they are: all that goes around is sums over rows or the vocabulary.
+  assert 'all-reduce' in text and 'all-gather' not in text and 'all-to-all' not in text
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-6, atol=2e-6),
+               many(*jax.device_put(inputs, (rows, head, rows, rows))), jax.jit(both)(*inputs))
 
 
 def test_shift_right():
