@@ -15,18 +15,20 @@ def get_config() -> ConfigDict:
   c.agent = 'mem1'  # mem1 | full_context
   c.init = ''  # parameters to start from: a folder, atlas/NAME, hf:NAME, gguf:NAME; '' for random
   c.prompt_style = 'atlas'  # text/prompts.py: atlas (terse) | base (full instructions) | chatml
+  c.critic = 'separate'  # separate (a network) | lora (on the initial one) | head (on the actor)
+  c.reference = 'initial'  # initial: frozen, for the KL term | none: no KL, ppo.kl_coef must be 0
   c.compilation_cache = '.cache/jax'  # folder kept between runs; '' for none
 
   c.model = ConfigDict()
   c.model.name = 'atlas'  # checkpoint (as init has it) | model/config.py: tiny, atlas, …, qwen3-8b
   c.model.attention = 'auto'  # auto | reference | chunked
-  c.model.remat = 'none'  # none | dots | full: what the backward pass computes again
+  c.model.remat = 'none'  # none | dots | attention | full: what the backward pass computes again
   c.model.dtype = 'float32'  # of computation
   c.model.param_dtype = 'float32'  # of the weights; frozen ones (LoRA) may well be bfloat16
 
   c.lora = ConfigDict()  # adapters beside a frozen base (arXiv 2106.09685), always float32
   c.lora.rank = 0  # of the policy's, in PPO and SFT; 0: no LoRA, every parameter is trained
-  c.lora.value_rank = 16  # of the critic's on the same base; 0: only its value head is trained
+  c.lora.value_rank = 16  # of the critic's, if critic=lora; 0: only its value head is trained
   c.lora.alpha = 32.0  # > 0; what adapters add is scaled by alpha / rank
   c.lora.targets = ('q', 'k', 'v', 'o', 'gate', 'up', 'down')  # projections that get one
 
@@ -79,6 +81,7 @@ def get_config() -> ConfigDict:
   c.sft.data = 'expert'  # expert: scripted episodes | text: pre-training drills
   c.sft.steps = 1000
   c.sft.rows_per_step = 8
+  c.sft.micro_rows = 0  # rows per gradient accumulation step; 0: all of a step's
   c.sft.short_budget = 0.05  # share of episodes whose turns run out, answered on the last
   c.sft.long_budget = 0.5  # share of episodes with up to 99 turns more: larger numbers of turns left
   c.sft.drill_share = 0.3  # of the examples beside the expert's episodes
@@ -103,6 +106,9 @@ def get_config() -> ConfigDict:
   c.optim.eps = 1e-8
   c.optim.weight_decay = 0.0  # on matrices
   c.optim.max_grad_norm = 1.0
+  c.optim.mu_dtype = 'float32'  # float32 | bfloat16: how the first moment is stored
+  c.optim.nu_dtype = 'float32'  # float32 | bfloat16 (b2 ≤ 0.992): the second, of AdamW
+  c.optim.loss_scale = 1.0  # a power of two; multiplies the loss while gradients are in float16
 
   c.ppo = ConfigDict()
   c.ppo.iterations = 12
@@ -117,6 +123,7 @@ def get_config() -> ConfigDict:
   c.ppo.lam = 1.0  # GAE (paper: 1)
   c.ppo.clip = 0.2  # of the probability ratio (paper: 0.2)
   c.ppo.value_clip = 0.2  # of the value's change
+  c.ppo.trunk_value_coef = 0.0  # critic=head: share of the value gradient that reaches the actor
   c.ppo.kl_coef = 0.001  # (paper: 0.001)
   c.ppo.kl_in = 'loss'  # loss | reward
   c.ppo.kl_estimator = 'k3'  # k1 (reward only) | k2 | k3

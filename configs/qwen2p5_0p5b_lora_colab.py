@@ -44,6 +44,7 @@ def get_config() -> ConfigDict:
   c.tokenizer.kind = 'huggingface'
   c.tokenizer.path = _MODEL
   c.lora.rank = 16
+  c.critic = 'lora'
   c.gaps.probability = 0.0  # it has seen real distances: nothing to stretch
   c.rollout.num_slots = 16
   c.rollout.question_capacity = 768

@@ -1,5 +1,6 @@
 """From a config to parts: the one place that knows which knob makes what."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from mem1_jax.data.rewording import some_reworded
 from mem1_jax.env.qa import PAPER_TURNS, QAConfig, QAEnvironment
 from mem1_jax.memory.positions import Gaps
 from mem1_jax.model import Policy, build_policy, lora, named_config
+from mem1_jax.model.precision import narrowed
 from mem1_jax.optim import OptimConfig
 from mem1_jax.parallel.mesh import MeshConfig, make_mesh
 from mem1_jax.retrieval.bm25 import BM25Retriever
@@ -26,6 +28,7 @@ from mem1_jax.text.tokenizer import HuggingFaceTokenizer, SentencePieceTokenizer
 from mem1_jax.types import Passage, Question
 
 AGENTS = {'mem1': Mem1Agent, 'full_context': FullContextAgent}
+CRITICS, REFERENCES = ('separate', 'lora', 'head'), ('initial', 'none')
 
 
 def make_tokenizer(config: Any) -> Tokenizer:
@@ -122,7 +125,7 @@ def make_policy(config: Any, tokenizer: Tokenizer) -> Policy:
   """
   m = config.model
   speed = dict(remat=m.remat, dtype=m.dtype, param_dtype=m.param_dtype,
-               lora_alpha=config.lora.alpha if config.lora.rank else None)
+               lora_alpha=config.lora.alpha if has_adapters(config) else None)
   sizes = (initial.sizes(config.init, **speed) if m.name == 'checkpoint'
            else named_config(m.name, **speed))
   if tokenizer.vocab_size > sizes.vocab_size:
@@ -140,23 +143,52 @@ def initial_params(config: Any, policy: Policy) -> Params:
 
 
 def trainable(config: Any, params: Params, network: str) -> tuple[Params, Params | None]:
-  """(what is trained, what stays frozen beside it): all of `params` and None, if LoRA is off.
+  """(what is trained, what stays frozen beside it): all of `params` and None, without adapters.
 
-  Else fresh adapters of the network, 'policy' or 'value', and `params`.
+  Else fresh adapters of the network, 'policy' or 'value', and `params`. A critic that is a head
+  on the actor has no trunk of its own: nothing, and None. Value heads are not made here.
 
   Raises:
-    ValueError: a negative rank, or a target that the model lacks.
+    ValueError: an unknown critic, a negative rank, or a target that the model lacks.
   """
-  if not config.lora.rank:
+  if config.critic not in CRITICS:
+    raise ValueError(f'critic {config.critic!r} is unknown; choose one of {CRITICS}.')
+  if network == 'value' and config.critic == 'head':
+    return {}, None
+  if not (config.critic == 'lora' if network == 'value' else config.lora.rank):
     return params, None
   ranks = {'policy': config.lora.rank, 'value': config.lora.value_rank}
   key = jax.random.fold_in(jax.random.key(config.seed), list(ranks).index(network))
   return lora.init(key, params, ranks[network], config.lora.targets), params
 
 
+def has_adapters(config: Any) -> bool:
+  """Whether adapters stand beside the initial parameters, which must then be kept as they are."""
+  return config.lora.rank > 0 or config.critic == 'lora'
+
+
+def frozen(config: Any, params: Params) -> Params | None:
+  """What PPO keeps of the initial parameters: the base of adapters, the KL's reference, both, none.
+
+  A reference alone is kept in the dtype of computation, if that is narrower: every use of a
+  parameter begins with that cast, so its log-probs are the same to the bit.
+
+  Raises:
+    ValueError: an unknown reference, or none for a KL term that needs one.
+  """
+  if config.reference not in REFERENCES:
+    raise ValueError(f'reference {config.reference!r} is unknown; choose one of {REFERENCES}.')
+  if config.reference == 'none' and config.ppo.kl_coef != 0.0:
+    raise ValueError(f'ppo.kl_coef {config.ppo.kl_coef} needs a reference to take the KL to; set '
+                     'reference=initial, or ppo.kl_coef=0.0')
+  if has_adapters(config):
+    return params
+  return narrowed(params, config.model.dtype) if config.reference == 'initial' else None
+
+
 def origin(config: Any) -> dict[str, Any]:
   """What a run's checkpoints mean nothing without, for `checkpoint.check_origin`."""
-  base = {'init': config.init, 'lora.alpha': config.lora.alpha} if config.lora.rank else {}
+  base = {'init': config.init, 'lora.alpha': config.lora.alpha} if has_adapters(config) else {}
   return {'seed': config.seed} | base
 
 
@@ -178,9 +210,25 @@ def make_engine(config: Any, policy: Policy, tokenizer: Tokenizer, is_append_onl
       tokenizer.eos_id, tokenizer.pad_id, params)
 
 
+def loss_scale(config: Any) -> float:
+  """What the loss is multiplied by while gradients are in `model.dtype`.
+
+  Raises:
+    ValueError: not a power of two ≥ 1, or none for float16.
+  """
+  scale, dtype = config.optim.loss_scale, config.model.dtype
+  if not (scale >= 1.0 and math.frexp(scale)[0] == 0.5):
+    raise ValueError(f'optim.loss_scale {scale} must be a power of two ≥ 1, such as 2.0**14.')
+  if dtype == 'float16' and scale == 1.0:
+    raise ValueError('model.dtype float16 loses gradients below 6e-8; set optim.loss_scale to a '
+                     'power of two such as 16384.0, or another dtype.')
+  return scale
+
+
 def make_optim_config(config: Any, total_steps: int) -> OptimConfig:
   o = config.optim
   return OptimConfig(
       name=o.name, policy_lr=o.policy_lr, value_lr=o.value_lr, warmup_steps=o.warmup,
-      schedule=o.schedule, total_steps=total_steps, final_fraction=0.1, beta1=o.b1, beta2=o.b2, epsilon=o.eps,
-      weight_decay=o.weight_decay, max_grad_norm=o.max_grad_norm)
+      schedule=o.schedule, total_steps=total_steps, final_fraction=0.1, beta1=o.b1, beta2=o.b2,
+      epsilon=o.eps, weight_decay=o.weight_decay, max_grad_norm=o.max_grad_norm,
+      mu_dtype=o.mu_dtype, nu_dtype=o.nu_dtype)

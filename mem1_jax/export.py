@@ -88,7 +88,9 @@ def _trained(config: Any, workdir: pathlib.Path, is_critic: bool) -> tuple[Param
   trainer = _restored(config, workdir)
   policy = assemble.make_policy(config, trainer.tokenizer)
   if is_critic:
-    value = lora.merge(trainer.reference, trainer.state.value, config.lora.alpha)
+    # A head on the actor has the actor's trunk.
+    trained = (trainer.state.policy if config.critic == 'head' else {}) | trainer.state.value
+    value = lora.merge(trainer.reference, trained, config.lora.alpha)
     value.pop('head', None)  # the reference's: a critic has none
     return value, build_critic(policy.config).config
   return train.best_policy(trainer, workdir), policy.config

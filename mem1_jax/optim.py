@@ -16,6 +16,9 @@ from mem1_jax.arrays import Array, Params
 _VECTORS = ('bias', 'scale')
 
 NAMES = ('adamw', 'muon')
+MOMENT_DTYPES = ('float32', 'bfloat16')
+# 8 significant bits: half a unit in the last place is up to 2^-8 of a number, twice that is safe.
+_LEAST_STEP = 2.0**-7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +38,8 @@ class OptimConfig:
       the learning rate, on matrices and embeddings only.
     max_grad_norm: gradients of a network are scaled down to this global norm,
       > 0; inf for none.
+    mu_dtype, nu_dtype: how the first and the second moment are stored, 'float32' (at least)
+      or 'bfloat16'; they are computed in float32. Muon's matrices have a first one only.
 
   A step is one call of the optimiser: for PPO, one minibatch.
   """
@@ -51,8 +56,11 @@ class OptimConfig:
   epsilon: float
   weight_decay: float
   max_grad_norm: float
+  mu_dtype: str
+  nu_dtype: str
 
   def __post_init__(self):
+    self._check_moments()
     if self.name not in NAMES:
       raise ValueError(f'name={self.name!r} is unknown; choose one of {NAMES}')
     if self.schedule not in ('constant', 'cosine'):
@@ -68,6 +76,18 @@ class OptimConfig:
     if not 0.0 <= self.final_fraction <= 1.0:
       raise ValueError(f'final_fraction={self.final_fraction} is outside [0, 1]; '
                        'choose one inside')
+
+
+  def _check_moments(self):
+    first = {self.beta1, self.beta2} if self.name == 'muon' else {self.beta1}
+    for name, betas in (('mu_dtype', first), ('nu_dtype', {self.beta2})):
+      dtype = getattr(self, name)
+      if dtype not in MOMENT_DTYPES:
+        raise ValueError(f'{name}={dtype!r} is unknown; choose one of {MOMENT_DTYPES}')
+      if dtype == 'bfloat16' and 1.0 - max(betas) < _LEAST_STEP:
+        raise ValueError(
+            f'{name}=bfloat16 stalls with a decay of {max(betas)}: a step of 1 - {max(betas)} of '
+            'the moment rounds to nothing; use a decay of at most 0.992 (b1, b2), or float32')
 
 
 class Optimizers(NamedTuple):
@@ -88,6 +108,8 @@ def make(config: OptimConfig, peak: float) -> optax.GradientTransformation:
   Muon (Jordan et al. 2024) moves the matrices of the layers by an orthogonal matrix whose
   root mean square is that of an Adam step (arXiv 2502.16982), so rates carry over; all
   other parameters are AdamW's with Nesterov momentum.
+
+  Moments and updates are computed in float32 at least, whatever gradients and parameters are in.
   """
   rate = learning_rate(config, peak)
   if config.name == 'adamw':
@@ -98,7 +120,32 @@ def make(config: OptimConfig, peak: float) -> optax.GradientTransformation:
         rate, beta=config.beta2, weight_decay=config.weight_decay, weight_decay_mask=is_decayed,
         adam_b1=config.beta1, adam_b2=config.beta2, adam_weight_decay=config.weight_decay,
         muon_weight_dimension_numbers=_matrices, consistent_rms=0.2)
-  return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), step)
+  return _stored(optax.chain(optax.clip_by_global_norm(config.max_grad_norm), step),
+                 {'mu': config.mu_dtype, 'nu': config.nu_dtype})
+
+
+def _stored(inner: optax.GradientTransformation,
+            dtypes: dict[str, str]) -> optax.GradientTransformation:
+  """`inner` in float32 at least, its state kept in bfloat16 where `dtypes` says so of a field.
+
+  With float32 throughout it is `inner`, to the bit and in the structure of its state.
+  """
+  def wide(tree):
+    return jax.tree.map(lambda x: x.astype(jnp.promote_types(jnp.float32, x.dtype))
+                        if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+
+  def narrow(state):
+    def store(path, leaf):
+      fields = [key.name for key in path if isinstance(key, jax.tree_util.GetAttrKey)]
+      dtype = next((dtypes[name] for name in fields if name in dtypes), 'float32')
+      return leaf.astype(dtype) if dtype == 'bfloat16' and leaf.ndim else leaf
+    return jax.tree_util.tree_map_with_path(store, state)
+
+  def update(grads, state, params):
+    updates, state = inner.update(wide(grads), wide(state), wide(params))
+    return updates, narrow(state)
+
+  return optax.GradientTransformation(lambda params: narrow(inner.init(wide(params))), update)
 
 
 def _matrices(params: Params) -> Params:

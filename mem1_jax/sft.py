@@ -30,6 +30,7 @@ from mem1_jax.memory import layout
 from mem1_jax.memory.positions import Gaps, stretch_prompt
 from mem1_jax.metrics import MetricsWriter, describe_run
 from mem1_jax.model import lora
+from mem1_jax.ops import rounding
 from mem1_jax.ops.logprobs import token_logprobs
 from mem1_jax.parallel import sharding
 from mem1_jax.text.tokenizer import Tokenizer
@@ -158,34 +159,70 @@ def make_shardings(policy: Any, state: Any, num_rows: int, frozen: Any) -> tuple
           sharding.tree(policy.mesh, axes, frozen))
 
 
-def make_step(policy: Any, optimizer: Any, num_valid: int, shardings: tuple[Any, Any, Any]):
-  """The jitted `step((trained, opt_state), episodes, frozen) -> (state, metrics)`.
+def make_step(policy: Any, optimizer: Any, num_valid: int, shardings: tuple[Any, Any, Any],
+              micro_rows: int = 0, loss_scale: float = 1.0, seed: int = 0):
+  """The jitted `step((trained, opt_state), episodes, frozen, number) -> (state, metrics)`.
 
-  It donates the state, not `frozen`: the parameters that adapters stand beside, or None.
-  `shardings` says where these three lie.
+  It donates the state, not `frozen`: the parameters that adapters stand beside, or None. A step
+  whose loss or gradient is not finite changes nothing.
+
+  Args:
+    shardings: where state, episodes and frozen lie.
+    micro_rows: rows in one forward and backward pass, a divisor of all; 0 for all. Gradients
+      are summed in float32.
+    loss_scale: as `PPOConfig.loss_scale`.
+    seed: with the step's number, decides how parameters in bfloat16 are rounded.
   """
 
-  def loss_fn(trained, episodes, frozen):
+  def loss_fn(trained, episodes, frozen, count):
     params, tags = overlay(frozen, trained), episodes.tags
     hidden_BSD = policy.apply(params, episodes.tokens, tags.position, tags.key_end)
     logprob_BS, _ = token_logprobs(hidden_BSD, policy.head(params), episodes.tokens, 1.0,
                                    num_valid, mask_BS=tags.is_generated)
-    count = jnp.maximum(tags.is_generated.sum(), 1)
-    return -(logprob_BS * tags.is_generated).sum() / count, jnp.exp(logprob_BS)
-
-  def step(state, episodes, frozen):
-    trained, opt_state = state
-    (loss, prob_BS), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained, episodes, frozen)
-    updates, opt_state = optimizer.update(grads, opt_state, trained)
-    state = optax.apply_updates(trained, updates), opt_state
-    is_counted_BS = episodes.tags.is_generated
+    loss = -(logprob_BS * tags.is_generated).sum() / count
     # Sampled at T=1, this is the share of tokens that come out as in the example.
-    probability = (prob_BS * is_counted_BS).sum() / jnp.maximum(is_counted_BS.sum(), 1)
-    return state, {'loss': loss, 'probability': probability,
+    probability = (jnp.exp(logprob_BS) * tags.is_generated).sum() / count
+    return loss * loss_scale, (loss, probability)
+
+  def gradient(trained, episodes, frozen):
+    """((loss, probability), gradients), micro-row by micro-row."""
+    count = jnp.maximum(episodes.tags.is_generated.sum(), 1)
+    num_rows = episodes.tokens.shape[0]
+    if num_rows % (micro_rows or num_rows):
+      raise ValueError(f'{num_rows} rows a step cannot be dealt to micro-batches of {micro_rows}; '
+                       'make sft.rows_per_step a multiple of sft.micro_rows')
+    rows_NR = jnp.arange(num_rows).reshape(-1, micro_rows or num_rows)
+    rows = sharding.rows(policy.mesh, rows_NR.shape[1])
+
+    def one(i):
+      micro = jax.lax.with_sharding_constraint(
+          jax.tree.map(lambda x: x[rows_NR[i]], episodes), rows)
+      grads, found = jax.grad(loss_fn, has_aux=True)(trained, micro, frozen, count)
+      return found, grads
+
+    if rows_NR.shape[0] == 1:
+      grads, found = jax.grad(loss_fn, has_aux=True)(trained, episodes, frozen, count)
+      return found, grads
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), jax.eval_shape(one, 0))
+    return jax.lax.fori_loop(
+        0, rows_NR.shape[0], lambda i, total: jax.tree.map(jnp.add, total, one(i)), zeros)
+
+  def step(state, episodes, frozen, number):
+    trained, opt_state = state
+    (loss, probability), grads = gradient(trained, episodes, frozen)
+    if loss_scale != 1.0:
+      grads = jax.tree.map(lambda x: x.astype(jnp.float32) / loss_scale, grads)
+    updates, opt_state = optimizer.update(grads, opt_state, trained)
+    key = jax.random.fold_in(jax.random.key(seed), number)
+    new = rounding.apply_updates(trained, updates, key), opt_state
+    is_applied = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
+    state = jax.tree.map(lambda x, y: jnp.where(is_applied, x, y), new, state)
+    return state, {'loss': loss, 'probability': probability, 'skipped': ~is_applied,
                    'tokens': (episodes.tags.key_end > 0).sum()}
 
-  return jax.jit(step, donate_argnums=0, in_shardings=shardings,
-                 out_shardings=(shardings[0], sharding.whole(policy.mesh)))
+  whole = sharding.whole(policy.mesh)
+  return jax.jit(step, donate_argnums=0, in_shardings=(*shardings, whole),
+                 out_shardings=(shardings[0], whole))
 
 
 def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib.Path:
@@ -197,6 +234,7 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib
 
   Raises:
     FileExistsError: when the folder has checkpoints and the run is not a resumed one.
+    FloatingPointError: too many steps in a row were not finite.
   """
   tokenizer = assemble.make_tokenizer(config)
   policy = assemble.make_policy(config, tokenizer)
@@ -214,17 +252,25 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib
     checkpoint.check_origin(meta, origin)
     begun = meta['step']
   describe_run(workdir, str(config), config.seed, files={'params/': 'the trained parameters'})
-  step = make_step(policy, optimizer, tokenizer.vocab_size, shardings)
+  step = make_step(policy, optimizer, tokenizer.vocab_size, shardings, config.sft.micro_rows,
+                   assemble.loss_scale(config), config.seed)
   examples = itertools.islice(rows(config, tokenizer), begun, None)
   writer = MetricsWriter(workdir, config.log.tensorboard, resume_step=begun)
+  whole, num_skipped = sharding.whole(policy.mesh), 0  # in a row
   num_tokens, since = 0, time.monotonic()
   with progress.bar(f'SFT {config.sft.data}', config.sft.steps - begun) as bar:
     for i, episodes in zip(range(begun + 1, config.sft.steps + 1), prefetched(examples)):
-      episodes = jax.device_put(episodes, shardings[1])
+      episodes, number = jax.device_put((episodes, np.int32(i)), (shardings[1], whole))
       with jax.transfer_guard('disallow'):
-        state, metrics = step(state, episodes, frozen)
+        state, metrics = step(state, episodes, frozen, number)
       metrics = {name: float(x) for name, x in jax.device_get(metrics).items()}
       num_tokens += metrics['tokens']
+      num_skipped = num_skipped + 1 if metrics['skipped'] else 0
+      if num_skipped >= config.ppo.max_skipped:
+        raise FloatingPointError(
+            f'{num_skipped} steps in a row had a loss or gradient that is not finite '
+            f'(ppo.max_skipped={config.ppo.max_skipped}); resume from the last checkpoint with a '
+            'lower learning rate, or optim.loss_scale')
       if i % config.sft.log_every == 0 or i == config.sft.steps:
         now = time.monotonic()
         writer.write(i, metrics | {'tokens_per_s': num_tokens / (now - since)})

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,11 +23,12 @@ from mem1_jax.checkpoint import Checkpointer, check_origin, check_resumed
 from mem1_jax.evaluate import Evaluator, aggregate, write_records
 from mem1_jax.memory import layout
 from mem1_jax.metrics import CompileCounter, MetricsWriter, describe_run
-from mem1_jax.model import Critic, Policy, build_critic, lora
+from mem1_jax.model import Critic, Policy, build_critic, lora, precision
 from mem1_jax.rl import advantages
 from mem1_jax.rl.config import PPOConfig
 from mem1_jax.rl.learner import (
-    Networks, Shardings, check_skipped, init_state, make_score, make_shardings, make_update)
+    Shardings, check_skipped, init_state, make_score, make_shardings, make_update)
+from mem1_jax.rl.networks import Networks
 from mem1_jax.rollout.collect import Collector, Job, RolloutStats
 from mem1_jax.rollout.decode import Engine
 from mem1_jax.rollout.sampling import sampling
@@ -48,7 +50,9 @@ def ppo_config(config: Any, num_valid: int) -> PPOConfig:
       kl_estimator=p.kl_estimator, kl_controller=p.kl_controller, kl_target=p.kl_target,
       kl_horizon=p.kl_horizon, entropy_coef=p.entropy_coef,
       temperature=config.rollout.temperature, num_valid=num_valid,
-      logprob_chunk=p.logprob_chunk, max_skipped=p.max_skipped)
+      logprob_chunk=p.logprob_chunk, has_reference=config.reference != 'none',
+      trunk_value_coef=p.trunk_value_coef, loss_scale=assemble.loss_scale(config),
+      max_skipped=p.max_skipped)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +63,12 @@ class Programs:
   critic: Critic
   ppo: PPOConfig
   engine: Engine
-  init: jax.stages.Wrapped  # reference → TrainState
+  init: jax.stages.Wrapped  # initial parameters → TrainState
+  narrow: Callable[[Params], Params]  # the policy → what rollouts read
   score: jax.stages.Wrapped
   update: jax.stages.Wrapped
   shardings: Shardings
-  reference: Params  # its shapes
+  reference: Params | None  # its shapes
   state: TrainState  # its shapes
 
 
@@ -77,10 +82,11 @@ class Trainer:
   evaluator: Evaluator
   score: Any
   update: Any
+  narrow: Callable[[Params], Params]  # the policy → what rollouts read
   ppo: PPOConfig
   shardings: Shardings
   key: Array  # shuffles rows
-  reference: Params
+  reference: Params | None  # and base of adapters; None where nothing needs the initial parameters
   state: TrainState
   iteration: int = 0
   next_index: int = 0
@@ -97,23 +103,26 @@ def make_programs(config: Any, tokenizer: Any, policy: Policy, is_append_only: b
       config, config.ppo.iterations * config.ppo.epochs * config.ppo.minibatches))
   ppo = ppo_config(config, tokenizer.vocab_size)
 
-  def init(reference):
-    trained, _ = assemble.trainable(config, reference, 'policy')
-    trunk, _ = assemble.trainable(config, reference, 'value')
+  def init(initial):
+    trained, _ = assemble.trainable(config, initial, 'policy')
+    trunk, _ = assemble.trainable(config, initial, 'value')
     return init_state(
         trained, critic.from_policy(trunk, jax.random.key(config.seed)), optimizers.policy,
         optimizers.value, config.ppo.kl_coef)
 
-  reference = jax.eval_shape(policy.init, jax.random.key(0))
-  state = jax.eval_shape(init, reference)
+  initial = jax.eval_shape(policy.init, jax.random.key(0))
+  state = jax.eval_shape(init, initial)
+  reference = jax.eval_shape(lambda initial: assemble.frozen(config, initial), initial)
   axes = lora.logical_axes(policy.logical_axes() | critic.logical_axes())
   shardings = make_shardings(policy.mesh, axes, state, reference, ppo)
-  engine = assemble.make_engine(config, policy, tokenizer, is_append_only,
-                                params=overlay(shardings.reference, shardings.state.policy))
-  networks = Networks(policy.apply, policy.head, critic.apply)
+  acting = overlay(shardings.reference, shardings.state.policy)
+  networks = Networks(policy.apply, policy.head, critic.apply,
+                      critic.read if config.critic == 'head' else None)
   return Programs(
-      policy, critic, ppo, engine,
-      jax.jit(init, in_shardings=(shardings.reference,), out_shardings=shardings.state),
+      policy, critic, ppo,
+      assemble.make_engine(config, policy, tokenizer, is_append_only, params=acting),
+      jax.jit(init, in_shardings=(policy.shardings(),), out_shardings=shardings.state),
+      precision.make_narrow(config.model.dtype, overlay(reference, state.policy), acting),
       make_score(networks, ppo, shardings),
       make_update(networks, optimizers.policy, optimizers.value, ppo, shardings),
       shardings, reference, state)
@@ -132,20 +141,24 @@ def build(config: Any) -> Trainer:
   environment = assemble.make_environment(config)
   agent = assemble.make_agent(config, tokenizer)
   programs = make_programs(config, tokenizer, policy, agent.is_append_only)
-  reference = assemble.initial_params(config, policy)
+  initial = assemble.initial_params(config, policy)
+  reference = assemble.frozen(config, initial)
   return Trainer(
       config, tokenizer,
       Collector(programs.engine, agent, environment.start, tokenizer.token_bytes, config.seed,
                 has_gaps=True, row_length=config.rows.length),
       Evaluator(config, programs.engine, tokenizer, environment),
-      programs.score, programs.update, programs.ppo, programs.shardings,
+      programs.score, programs.update, programs.narrow, programs.ppo, programs.shardings,
       jax.device_put(jax.random.key(config.seed), programs.shardings.whole),
-      reference, programs.init(reference))
+      reference, programs.init(initial))
 
 
 def policy_params(trainer: Trainer) -> Params:
-  """The policy as rollouts read it: with LoRA, adapters beside the reference."""
-  return overlay(trainer.reference, trainer.state.policy)
+  """The policy as rollouts read it: with LoRA, adapters beside the reference.
+
+  A copy in the dtype of computation where parameters are wider: the same numbers, read faster.
+  """
+  return trainer.narrow(overlay(trainer.reference, trainer.state.policy))
 
 
 def rollout(trainer: Trainer, batch: Any) -> tuple[list[Trajectory], RolloutStats]:
@@ -169,8 +182,9 @@ def learn(trainer: Trainer, trajectories: list[Trajectory]) -> dict[str, float]:
                                  trainer.tokenizer.pad_id)
   episodes, num_rows = jax.device_put(
       (episodes, np.int32(packed.num_rows)), (trainer.shardings.rows, trainer.shardings.whole))
-  batch = trainer.score(trainer.state.value, trainer.reference, trainer.state.kl_coef, episodes,
-                        num_rows)
+  state = trainer.state
+  batch = trainer.score(
+      state.policy, state.value, trainer.reference, state.kl_coef, episodes, num_rows)
   trainer.state, metrics = trainer.update(
       trainer.state, batch, num_rows, trainer.key, trainer.reference)
   metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}

@@ -63,6 +63,7 @@ def test_what_is_trained_is_all_or_adapters_of_each_network():
       config, assemble.make_policy(config, assemble.make_tokenizer(config)))
   assert assemble.trainable(config, params, 'policy') == (params, None)
   assert assemble.origin(config) == {'seed': 0}
+  config.critic = 'lora'
   config.lora.rank, config.lora.value_rank, config.lora.alpha = 2, 3, 5.0
   assert assemble.make_policy(config, assemble.make_tokenizer(config)).config.lora_alpha == 5.0
   assert assemble.origin(config) == {'seed': 0, 'init': '', 'lora.alpha': 5.0}

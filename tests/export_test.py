@@ -102,6 +102,21 @@ def test_what_a_run_has_trained(config, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, _read_back(config, tmp_path / 'policy'), trained)
 
 
+def test_a_critic_on_the_actor_is_the_actor_and_a_head(config, tmp_path):
+  config.critic = 'head'
+  trainer = train.build(config)
+  assert set(trainer.state.value) == {'value'}
+  trainer.state = jax.tree.map(lambda x: x + 1 if x.dtype == np.float32 else x, trainer.state)
+  checkpoints = checkpoint.Checkpointer(tmp_path / 'run' / 'checkpoints', 1, 'eval_em')
+  train.save(trainer, checkpoints, {'eval_em': 0.5})
+  checkpoints.close()
+  export.run(config, tmp_path / 'critic', tmp_path / 'run', is_critic=True)
+  tensors = hf_small.tensors_of(tmp_path / 'critic')[0]
+  np.testing.assert_array_equal(tensors['score.weight'], np.ones((1, 32)))
+  np.testing.assert_array_equal(tensors['model.norm.weight'],
+                                trainer.state.policy['final_norm']['scale'])
+
+
 def test_nothing_to_export(config, tmp_path):
   with pytest.raises(FileNotFoundError, match='has no checkpoints; give the run folder'):
     export.run(config, tmp_path / 'out', tmp_path / 'nowhere')

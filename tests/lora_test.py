@@ -24,6 +24,7 @@ def lora_config(base='', **changes):
   c.ppo.iterations, c.eval.every, c.checkpoint.every = 2, 0, 1
   # Random models earn nothing: the KL is what the critic learns, once there is some.
   c.ppo.kl_in, c.ppo.kl_coef, c.ppo.epochs = 'reward', 1.0, 2
+  c.critic = 'lora'
   c.lora.rank, c.lora.value_rank, c.lora.alpha, c.lora.targets = RANK, VALUE_RANK, ALPHA, TARGETS
   c.update_from_flattened_dict(changes)
   return c

@@ -11,7 +11,8 @@ from mem1_jax import optim
 
 CONFIG = optim.OptimConfig(
     name='adamw', policy_lr=1e-2, value_lr=1e-1, warmup_steps=4, schedule='constant', total_steps=0,
-    final_fraction=0.0, beta1=0.9, beta2=0.99, epsilon=1e-8, weight_decay=0.0, max_grad_norm=1.0)
+    final_fraction=0.0, beta1=0.9, beta2=0.99, epsilon=1e-8, weight_decay=0.0, max_grad_norm=1.0,
+    mu_dtype='float32', nu_dtype='float32')
 
 
 def test_warm_up_then_constant():
@@ -70,6 +71,9 @@ def test_gradients_are_scaled_to_the_norm():
     (dict(max_grad_norm=0.0), 'use inf for no clipping'),
     (dict(schedule='cosine', total_steps=4), 'total_steps=4 must exceed warmup_steps=4'),
     (dict(final_fraction=2.0), 'final_fraction=2.0'),
+    (dict(mu_dtype='float16'), "mu_dtype='float16' is unknown; choose one of"),
+    (dict(nu_dtype='bfloat16', beta2=0.999), 'nu_dtype=bfloat16 stalls with a decay of 0.999.*0.992'),
+    (dict(mu_dtype='bfloat16', beta2=0.999, name='muon'), 'mu_dtype=bfloat16 stalls'),
 ])
 def test_refuses(changes, message):
   with pytest.raises(ValueError, match=message):
@@ -103,3 +107,72 @@ def test_muon_moves_the_matrices_of_layers_by_orthogonal_ones_and_the_rest_by_ad
 def test_an_unknown_optimiser_is_named():
   with pytest.raises(ValueError, match="name='sgd'"):
     dataclasses.replace(CONFIG, name='sgd')
+
+
+def _run(config, params, num_steps=30):
+  """Updates of as many steps on gradients that differ in size, and the state after them."""
+  transform = optim.make(config, 1e-2)
+  state, found = transform.init(params), []
+  for step in range(num_steps):
+    keys = jax.random.split(jax.random.key(step), len(jax.tree.leaves(params)))
+    grads = jax.tree.unflatten(jax.tree.structure(params), [
+        10.0**i * (1 + jax.random.normal(k, x.shape))
+        for i, (k, x) in enumerate(zip(keys, jax.tree.leaves(params)))])
+    updates, state = transform.update(grads, state, params)
+    found.append(updates)
+  return found, state
+
+
+def _layer(dtype='float32'):
+  return {'embed': {'embedding': jnp.ones((5, 8), dtype)}, 'layers': {
+      'q': {'kernel': jnp.ones((2, 8, 2, 4), dtype), 'bias': jnp.ones((2, 2, 4), dtype)}}}
+
+
+@pytest.mark.parametrize('name', optim.NAMES)
+def test_moments_are_stored_as_said_and_computed_in_float32(name):
+  config = dataclasses.replace(CONFIG, name=name, weight_decay=0.1)
+  want, whole = _run(config, _layer())
+  half = dataclasses.replace(config, mu_dtype='bfloat16', nu_dtype='bfloat16')
+  got, state = _run(half, _layer())
+  assert jax.tree.structure(state) == jax.tree.structure(whole)
+  shapes = {x.shape for x in jax.tree.leaves(_layer())}
+  for field, num in (('mu', 3), ('nu', 2 if name == 'muon' else 3)):
+    moments = [(path, x) for path, x in jax.tree_util.tree_leaves_with_path(state)
+               if f'.{field}' in jax.tree_util.keystr(path) and x.shape in shapes]
+    assert len(moments) == num and {x.dtype.name for _, x in moments} == {'bfloat16'}
+  assert {x.dtype.name for x in jax.tree.leaves(got)} == {'float32'}
+  for x, y in zip(map(jax.tree.leaves, got), map(jax.tree.leaves, want)):
+    for a, b in zip(x, y):  # 2^-8 of each moment; Newton-Schulz spreads it over a matrix
+      np.testing.assert_allclose(a, b, atol=0.1 * float(jnp.abs(b).max()))
+  one = dataclasses.replace(config, nu_dtype='bfloat16')
+  dtypes = {x.dtype.name for path, x in jax.tree_util.tree_leaves_with_path(_run(one, _layer(), 1)[1])
+            if '.mu' in jax.tree_util.keystr(path) and x.shape in shapes}
+  assert dtypes == {'float32'}
+
+
+@pytest.mark.parametrize('name', optim.NAMES)
+def test_float32_is_optax_to_the_bit(name, monkeypatch):
+  got, state = _run(dataclasses.replace(CONFIG, name=name), _layer())
+  monkeypatch.setattr(optim, '_stored', lambda inner, dtypes: inner)
+  want, plain = _run(dataclasses.replace(CONFIG, name=name), _layer())
+  jax.tree.map(np.testing.assert_array_equal, (got, state), (want, plain))
+  assert jax.tree.structure(state) == jax.tree.structure(plain)
+
+
+def test_parameters_in_bfloat16_have_moments_and_updates_in_float32():
+  got, state = _run(CONFIG, _layer('bfloat16'), 2)
+  assert {x.dtype.name for x in jax.tree.leaves((got, state)) if x.ndim} == {'float32'}
+
+
+def test_a_second_moment_in_bfloat16_follows_at_the_least_step_allowed():
+  config = dataclasses.replace(CONFIG, beta2=1 - 2.0**-7, nu_dtype='bfloat16', warmup_steps=0,
+                               max_grad_norm=np.inf)
+  transform = optim.make(config, 1e-2)
+  params = {'w': jnp.zeros((1, 1))}
+  state = transform.init(params)
+  step = jax.jit(transform.update)
+  for _ in range(800):
+    _, state = step({'w': jnp.full((1, 1), 3.0)}, state, params)
+  nu = next(x for path, x in jax.tree_util.tree_leaves_with_path(state)
+            if '.nu' in jax.tree_util.keystr(path))
+  np.testing.assert_allclose(np.float32(nu), 9.0, rtol=0.5)

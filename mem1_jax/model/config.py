@@ -9,7 +9,7 @@ import dataclasses
 # Fields that may differ between a checkpoint and the model that reads it.
 _NOT_ARITHMETIC = ('init_std', 'param_dtype', 'dtype', 'remat', 'scan_unroll', 'copy_heads',
                    'lora_alpha')
-REMAT_POLICIES = ('none', 'full', 'dots')
+REMAT_POLICIES = ('none', 'dots', 'attention', 'full')
 DTYPES = ('float32', 'bfloat16', 'float16', 'float64')
 
 
@@ -35,9 +35,11 @@ class ModelConfig:
     o_bias: the attention's output projection has one (attention_bias of Llama and Qwen3).
     qk_norm: RMSNorm over H on queries and keys before the rotation (Qwen3).
     param_dtype: how parameters are stored.
-    dtype: how activations, keys and values are computed and stored.
-    remat: what the backward pass recomputes in a layer: 'none'; 'full'; 'dots'
-      keeps projections and attention outputs and recomputes the rest.
+    dtype: how activations, keys and values are computed and stored; in float16 the residual
+      stream is float32.
+    remat: what the backward pass recomputes in a layer: 'none'; 'dots' keeps projections
+      and attention outputs and recomputes the rest; 'attention' keeps attention outputs
+      alone, N H + 2 N numbers of a token; 'full' keeps nothing.
     scan_unroll: layers per step of the layer loop; changes speed, not numbers.
     copy_heads: ids [first, end) of the labels that head lines, where fresh parameters begin
       with heads that copy by line (model/copy_heads.py); None for plain random ones.

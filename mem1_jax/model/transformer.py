@@ -64,6 +64,9 @@ class Embed(nn.Module):
     # in one step, XLA would copy the table or the result to every device.
     tokens_BS = nn.with_logical_constraint(tokens_BS, ('lookup', 'length'))
     x_BSD = jnp.take(embedding_VD, tokens_BS, axis=0, mode='fill').astype(config.dtype)
+    if config.dtype == 'float16':
+      # The residual stream of large models passes 65,504, and small updates of it are lost.
+      x_BSD = x_BSD.astype(jnp.float32)
     x_BSD = nn.with_logical_constraint(x_BSD, ('lookup', 'length', 'embed'))
     return nn.with_logical_constraint(x_BSD, _HIDDEN_AXES)
 
@@ -102,9 +105,10 @@ def _remat(block: type[nn.Module], remat: str) -> type[nn.Module]:
   if remat == 'none':
     return block
   policies = jax.checkpoint_policies
-  policy = policies.nothing_saveable if remat == 'full' else policies.save_from_both_policies(
-      policies.dots_with_no_batch_dims_saveable,
-      policies.save_only_these_names('attention_out', 'attention_lse'))
+  attention = policies.save_only_these_names('attention_out', 'attention_lse')
+  policy = {'full': policies.nothing_saveable, 'attention': attention,
+            'dots': policies.save_from_both_policies(
+                policies.dots_with_no_batch_dims_saveable, attention)}[remat]
   return nn.remat(block, prevent_cse=False, policy=policy)  # the scan prevents it
 
 
@@ -149,6 +153,8 @@ class Critic:
     logical_axes: as Policy.logical_axes.
     apply: (params, tokens_BS, position_BS, key_end_BS) → value_BS, at least float32, read from
       each token's own hidden state: shifting by one is the caller's.
+    read: (params, hidden_BSD) → value_BS of hidden states after the final norm, whoever made
+      them; needs the value head alone.
     from_policy: (policy_params, key) → params: the policy's trunk copied, the value head zero.
   """
 
@@ -156,6 +162,7 @@ class Critic:
   init: Callable[[Array], Params]
   logical_axes: Callable[[], Params]
   apply: Callable[[Params, Array, Array, Array], Array]
+  read: Callable[[Params, Array], Array]
   from_policy: Callable[[Params, Array], Params]
 
 
@@ -207,7 +214,9 @@ def build_critic(config: ModelConfig, implementation: str = 'auto',
 
   def apply(params, tokens_BS, position_BS, key_end_BS):
     trunk = {name: leaf for name, leaf in params.items() if name != 'value'}
-    hidden_BSD = policy.apply(trunk, tokens_BS, position_BS, key_end_BS)
+    return read(params, policy.apply(trunk, tokens_BS, position_BS, key_end_BS))
+
+  def read(params, hidden_BSD):
     dtype = jnp.promote_types(jnp.float32, hidden_BSD.dtype)
     return hidden_BSD.astype(dtype) @ params['value'][:, 0].astype(dtype)
 
@@ -223,6 +232,7 @@ def build_critic(config: ModelConfig, implementation: str = 'auto',
       logical_axes=lambda: policy.logical_axes() | {
           'value': jax.sharding.PartitionSpec('embed', None)},
       apply=apply,
+      read=read,
       from_policy=from_policy)
 
 

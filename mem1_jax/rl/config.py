@@ -1,6 +1,7 @@
 """What a PPO update is told: every number stated by the caller."""
 
 import dataclasses
+import math
 
 from mem1_jax.rl import losses
 
@@ -28,6 +29,11 @@ class PPOConfig:
     temperature: the sampler's, > 0.
     num_valid: vocabulary ids from here on cannot be sampled.
     logprob_chunk: positions whose logits exist at one time.
+    has_reference: whether there is one; else the KL is 0 and `kl_coef` must be 0.
+    trunk_value_coef: share of the value loss's gradient that reaches the actor's trunk
+      from a critic that is a head on it, in [0, 1]; 0 leaves the actor to the policy loss.
+    loss_scale: the loss is multiplied, its gradients are divided by it in float32: small
+      ones survive float16. A power of two ≥ 1, which rounds nothing; 1 for none.
     max_skipped: non-finite updates in a row after which training stops.
   """
 
@@ -48,10 +54,13 @@ class PPOConfig:
   temperature: float
   num_valid: int
   logprob_chunk: int
+  has_reference: bool
+  trunk_value_coef: float
+  loss_scale: float
   max_skipped: int
 
   def __post_init__(self):
-    for name in ('gamma', 'lam'):
+    for name in ('gamma', 'lam', 'trunk_value_coef'):
       if not 0.0 <= getattr(self, name) <= 1.0:
         raise ValueError(f'{name}={getattr(self, name)} is outside [0, 1]; choose one inside')
     for name in ('clip', 'value_clip', 'temperature'):
@@ -61,6 +70,9 @@ class PPOConfig:
                  'max_skipped'):
       if getattr(self, name) < 1:
         raise ValueError(f'{name}={getattr(self, name)} must be ≥ 1; raise it')
+    if not (self.loss_scale >= 1.0 and math.frexp(self.loss_scale)[0] == 0.5):
+      raise ValueError(f'loss_scale={self.loss_scale} must be a power of two ≥ 1; 2.0**14 is usual '
+                       'for float16')
     for name, choices in (('kl_in', ('reward', 'loss')), ('kl_estimator', losses.KL_ESTIMATORS),
                           ('kl_controller', ('fixed', 'adaptive'))):
       if getattr(self, name) not in choices:

@@ -19,29 +19,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mem1_jax.arrays import Array, Episodes, Params, TrainBatch, TrainState, overlay
-from mem1_jax.ops import logprobs
+from mem1_jax.arrays import Array, Params, TrainBatch, TrainState
+from mem1_jax.ops import rounding
 from mem1_jax.parallel import sharding
-from mem1_jax.rl import advantages, losses
+from mem1_jax.rl import advantages, losses, networks as nets
 from mem1_jax.rl.config import PPOConfig
+from mem1_jax.rl.networks import Networks
 
 Metrics = dict[str, Array]
-
-
-@dataclasses.dataclass(frozen=True)
-class Networks:
-  """The pure functions that PPO trains."""
-
-  hidden: Callable  # (policy, tokens_BS, position_BS, key_end_BS) -> hidden_BSD
-  head: Callable  # policy -> head_DV, the unembedding
-  value: Callable  # (value, tokens_BS, position_BS, key_end_BS) -> value_BS, unshifted
-
-  def on(self, frozen: Params | None) -> 'Networks':
-    """The same functions of what is trained; `frozen` has the parameters that it lacks."""
-    def of(function):
-      return lambda trained, *inputs: function(overlay(frozen, trained), *inputs)
-
-    return Networks(of(self.hidden), of(self.head), of(self.value))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,31 +93,18 @@ def _num_micro(num_filled: Array, micro_rows: int) -> Array:
   return (num_filled + micro_rows - 1) // micro_rows
 
 
-def _logprob(networks: Networks, config: PPOConfig, policy: Params, episodes: Episodes):
-  """(logprob_BS, entropy_BS) of the rows' generated tokens under `policy`, 0 for others."""
-  tags = episodes.tags
-  hidden_BSD = networks.hidden(policy, episodes.tokens, tags.position, tags.key_end)
-  return logprobs.token_logprobs(
-      hidden_BSD, networks.head(policy), episodes.tokens, temperature=config.temperature,
-      num_valid=config.num_valid, chunk=config.logprob_chunk, mask_BS=tags.is_generated)
-
-
-def _value(networks: Networks, value: Params, episodes: Episodes) -> Array:
-  """value_BS before each token: read from the token that precedes it."""
-  tags = episodes.tags
-  value_BS = networks.value(value, episodes.tokens, tags.position, tags.key_end)
-  return logprobs.shift_right(value_BS.astype(jnp.float32))
-
-
 def make_score(networks: Networks, config: PPOConfig, shardings: Shardings) -> Callable:
-  """The jitted `score(value, reference, kl_coef, episodes, num_rows) -> TrainBatch`.
+  """The jitted `score(policy, value, reference, kl_coef, episodes, num_rows) -> TrainBatch`.
 
   Rows [0, num_rows) of `episodes` are filled; the others cost nothing and
   count for nothing, whatever they hold. With `kl_in='reward'` each generated
-  token's reward is lowered by `kl_coef * kl(old, reference)` first. `value` may
-  lack what the reference has (LoRA).
+  token's reward is lowered by `kl_coef * kl(old, reference)` first. `policy` and
+  `value` may lack what the reference has (LoRA). The policy is computed for a critic
+  that is a head on it, and not else.
+
+  Without a reference (`has_reference`), the sampler's log-probs stand for its: a KL of 0.
   """
-  def score(value, reference, kl_coef, episodes, num_rows):
+  def score(policy, value, reference, kl_coef, episodes, num_rows):
     num_rows_max = episodes.tokens.shape[0]
     _check_rows(num_rows_max, config)
     is_filled_B1 = jnp.arange(num_rows_max)[:, None] < num_rows
@@ -145,8 +117,10 @@ def make_score(networks: Networks, config: PPOConfig, shardings: Shardings) -> C
       ref_logprob_BS, value_BS = scored
       rows_R = rows_NR[i]
       micro = _take(episodes, rows_R, shardings.rows)
-      ref_logprob_RS, _ = _logprob(networks, config, reference, micro)
-      value_RS = _value(networks.on(reference), value, micro)
+      ref_logprob_RS = micro.logprob
+      if config.has_reference:
+        ref_logprob_RS, _ = nets.logprob(networks, config, reference, micro)
+      value_RS = nets.value(networks.on(reference), policy, value, micro)
       return ref_logprob_BS.at[rows_R].set(ref_logprob_RS), value_BS.at[rows_R].set(value_RS)
 
     zeros_BS = jnp.zeros(episodes.tokens.shape, jnp.float32)
@@ -164,8 +138,9 @@ def make_score(networks: Networks, config: PPOConfig, shardings: Shardings) -> C
 
   rows, whole = shardings.rows, shardings.whole
   return jax.jit(
-      score, in_shardings=(shardings.state.value, shardings.reference, whole, rows, whole),
-      out_shardings=rows)
+      score, out_shardings=rows,
+      in_shardings=(shardings.state.policy, shardings.state.value, shardings.reference, whole,
+                    rows, whole))
 
 
 def deal_rows(key: Array, num_rows_max: int, num_rows: Array, config: PPOConfig) -> Array:
@@ -183,11 +158,10 @@ def deal_rows(key: Array, num_rows_max: int, num_rows: Array, config: PPOConfig)
 
 def _loss(params, micro: TrainBatch, num_tokens: Array, kl_coef: Array, networks: Networks,
           config: PPOConfig) -> tuple[Array, tuple[Metrics, Metrics]]:
-  """The micro-batch's share of the minibatch's loss; (terms to sum, terms to max)."""
+  """The micro-batch's share of the minibatch's scaled loss; (terms to sum, terms to max)."""
   policy, value = params
   episodes, mask_BS = micro.episodes, micro.episodes.tags.is_generated
-  logprob_BS, entropy_BS = _logprob(networks, config, policy, episodes)
-  value_BS = _value(networks, value, episodes)
+  logprob_BS, entropy_BS, value_BS = nets.both(networks, config, policy, value, episodes)
   ratio_BS = losses.ratio(logprob_BS, episodes.logprob)
   gap_BS = jnp.where(mask_BS, jnp.abs(logprob_BS - episodes.logprob), 0.0)
   tokens = {
@@ -198,13 +172,13 @@ def _loss(params, micro: TrainBatch, num_tokens: Array, kl_coef: Array, networks
       'logprob_gap_mean': gap_BS,
       'logprob_gap_k3': losses.kl(episodes.logprob, logprob_BS, 'k3'),
   }
-  if config.kl_in == 'loss':
+  if config.kl_in == 'loss' and config.has_reference:
     tokens['kl_loss'] = losses.kl(logprob_BS, micro.ref_logprob, config.kl_estimator)
   means = {name: losses.masked_mean(x_BS, mask_BS, num_tokens) for name, x_BS in tokens.items()}
   maxima = {'ratio_max': jnp.where(mask_BS, ratio_BS, 0.0).max(), 'logprob_gap_max': gap_BS.max()}
   loss = (means['policy_loss'] + means['value_loss'] - config.entropy_coef * means['entropy']
           + kl_coef * means.get('kl_loss', 0.0))
-  return loss, (means, maxima)
+  return loss * config.loss_scale, (means, maxima)
 
 
 def _minibatch_gradient(params, batch: TrainBatch, rows_NR: Array, num_rows: Array,
@@ -230,6 +204,7 @@ def _minibatch_gradient(params, batch: TrainBatch, rows_NR: Array, num_rows: Arr
   zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), jax.eval_shape(one, 0))
   num_micro = _num_micro(num_filled, config.micro_rows)
   (loss, (means, maxima)), grads = jax.lax.fori_loop(0, num_micro, body, zeros)
+  loss, grads = jax.tree.map(lambda x: x / config.loss_scale, (loss, grads))
   return loss, grads, means | maxima, num_tokens
 
 
@@ -241,26 +216,27 @@ def make_update(networks: Networks, policy_optimizer: optax.GradientTransformati
   It donates `state`, not `reference`, which has what policy and critic compute with
   and that is not trained, such as the base of adapters. It may be None where all is.
 
-  `key` is the run's shuffling key; (step, epoch) are folded into it, so a
-  resumed run shuffles as if it had never stopped. A minibatch whose loss or
+  `key` is the run's shuffling key; (step, epoch) are folded into it, and the minibatch's
+  number for what is rounded (ops/rounding.py), so a resumed run shuffles and rounds as if
+  it had never stopped. A minibatch whose loss or
   gradient is not finite changes nothing and is counted; one without generated
   tokens changes nothing either.
 
   Metrics (scalars; over the minibatches applied unless said otherwise):
-    policy_loss, value_loss, kl_loss (if in the loss), entropy, clip_fraction,
+    policy_loss, value_loss, kl_loss (if in the loss, and there is a reference), entropy, clip_fraction,
     policy_grad_norm, value_grad_norm (before clipping): means; ratio_max: maximum.
     logprob_gap_mean, logprob_gap_max, logprob_gap_k3: |learner - rollout|
       log-prob, before any change: first minibatch of the first epoch.
-    kl: k3 to the reference over the whole batch, as sampled; kl_coef: as used.
+    kl: k3 to the reference over the whole batch, as sampled, 0 without one; kl_coef: as used.
     explained_variance, value_mean, target_mean: of the critic as it scored the batch.
     skipped_updates: non-finite ones in this call; skipped_in_a_row: up to now.
     num_rows, num_tokens: filled rows, generated tokens.
   """
-  def apply(optimizer, grads, opt, params):
+  def apply(optimizer, grads, opt, params, key):
     updates, opt = optimizer.update(grads, opt, params)
-    return optax.apply_updates(params, updates), opt
+    return rounding.apply_updates(params, updates, key), opt
 
-  def minibatch(carry, rows_NR, batch, num_rows, kl_coef, networks):
+  def minibatch(carry, rows_NR, key, batch, num_rows, kl_coef, networks):
     policy, value, policy_opt, value_opt, skipped = carry
     loss, (policy_grads, value_grads), metrics, num_tokens = _minibatch_gradient(
         (policy, value), batch, rows_NR, num_rows, kl_coef, networks, config, shardings.rows)
@@ -268,8 +244,10 @@ def make_update(networks: Networks, policy_optimizer: optax.GradientTransformati
     is_finite = jnp.isfinite(loss) & jnp.isfinite(policy_norm) & jnp.isfinite(value_norm)
     is_empty = num_tokens == 0
     is_applied = is_finite & ~is_empty
-    new_policy, new_policy_opt = apply(policy_optimizer, policy_grads, policy_opt, policy)
-    new_value, new_value_opt = apply(value_optimizer, value_grads, value_opt, value)
+    new_policy, new_policy_opt = apply(
+        policy_optimizer, policy_grads, policy_opt, policy, jax.random.fold_in(key, 0))
+    new_value, new_value_opt = apply(
+        value_optimizer, value_grads, value_opt, value, jax.random.fold_in(key, 1))
     skipped = jnp.where(is_applied, 0, jnp.where(is_finite, skipped, skipped + 1))
     old = (policy, value, policy_opt, value_opt)
     new = (new_policy, new_value, new_policy_opt, new_value_opt)
@@ -284,9 +262,10 @@ def make_update(networks: Networks, policy_optimizer: optax.GradientTransformati
     def epoch(carry, number):
       epoch_key = jax.random.fold_in(jax.random.fold_in(key, state.step), number)
       rows = deal_rows(epoch_key, num_rows_max, num_rows, config)
+      numbers = jnp.arange(config.num_minibatches)
       return jax.lax.scan(
-          lambda c, rows_NR: minibatch(c, rows_NR, batch, num_rows, state.kl_coef,
-                                       networks.on(reference)), carry, rows)
+          lambda c, x: minibatch(c, x[0], jax.random.fold_in(epoch_key, x[1]), batch, num_rows,
+                                 state.kl_coef, networks.on(reference)), carry, (rows, numbers))
 
     carry = (state.policy, state.value, state.policy_opt, state.value_opt, state.skipped)
     carry, per_minibatch = jax.lax.scan(epoch, carry, jnp.arange(config.epochs))

@@ -1,5 +1,6 @@
 """The decoder as a whole: decode equals forward, eviction, causality, invariances, axes."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from mem1_jax.model import build_critic, build_policy
+from mem1_jax.model.config import REMAT_POLICIES
 from tests.model import small
 
 
@@ -104,7 +106,7 @@ def test_rows_and_padding_do_not_matter():
 
 
 @pytest.mark.parametrize('override', [
-    {'remat': 'full'}, {'remat': 'dots'}, {'scan_unroll': 2}], ids=str)
+    {'remat': 'full'}, {'remat': 'dots'}, {'remat': 'attention'}, {'scan_unroll': 2}], ids=str)
 def test_remat_and_unrolling_change_no_number(override):
   plain, changed = small.small_config(), small.small_config(**override)
   params = build_policy(plain).init(jax.random.key(0))
@@ -119,8 +121,8 @@ def test_remat_and_unrolling_change_no_number(override):
     np.testing.assert_allclose(a, b, atol=1e-4 * float(jnp.abs(a).max()) + 1e-6)
 
 
-def test_an_attention_output_is_kept_under_dots():
-  config = small.small_config(remat='dots')
+def test_an_attention_output_is_kept_but_under_full():
+  config = small.small_config()
   policy = build_policy(config, 'chunked')
   params, inputs = policy.init(jax.random.key(0)), small.rows(config)
 
@@ -129,8 +131,34 @@ def test_an_attention_output_is_kept_under_dots():
     jaxpr = jax.make_jaxpr(jax.grad(lambda p: policy.apply(p, *inputs).sum()))(params)
     return str(jaxpr).count('while[')
 
-  assert loops('dots') == loops('none') < loops('full')
+  assert loops('dots') == loops('attention') == loops('none') < loops('full')
 
+
+def test_each_policy_keeps_less_than_the_one_before():
+  def kept(remat):
+    config = small.small_config(remat=remat, num_layers=6)
+    policy = build_policy(config, 'chunked')
+    params = jax.eval_shape(policy.init, jax.random.key(0))
+    inputs = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in small.rows(config)]
+    _, pullback = jax.eval_shape(
+        lambda p, *x: jax.vjp(lambda p: policy.apply(p, *x), p), params, *inputs)
+    return sum(x.size for x in jax.tree.leaves(pullback))
+
+  sizes = [kept(remat) for remat in REMAT_POLICIES]
+  assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 4
+
+
+def test_float16_keeps_the_residual_stream_in_float32():
+  # Each layer adds 40,000 to a channel: float16 holds one, and the sum of both is too much.
+  config = small.small_config(dtype='float16', param_dtype='float32', num_layers=2, o_bias=True)
+  plain = dataclasses.replace(config, dtype='float32')
+  params = build_policy(plain).init(jax.random.key(0))
+  output = params['layers']['attention']['o']
+  output['bias'] = output['bias'].at[:, 0].set(40_000.0)
+  got, want = (build_policy(c, 'reference').apply(params, *small.rows(config))
+               for c in (config, plain))
+  assert got.dtype == jnp.float16
+  np.testing.assert_allclose(got, want, atol=0.02)
 
 def test_dtypes():
   config = small.small_config(dtype='bfloat16', param_dtype='float32')

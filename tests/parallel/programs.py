@@ -15,7 +15,7 @@ from mem1_jax import arrays, sft
 from mem1_jax.model import build_critic, build_policy, lora
 from mem1_jax.parallel import sharding
 from mem1_jax.parallel.mesh import MeshConfig, make_mesh
-from mem1_jax.rl import learner
+from mem1_jax.rl import learner, networks
 from mem1_jax.rl.config import PPOConfig
 from mem1_jax.rollout.decode import Engine, EngineConfig
 from mem1_jax.rollout.sampling import sampling, slot_keys
@@ -32,7 +32,7 @@ PPO = PPOConfig(
     gamma=1.0, lam=0.95, whiten=True, clip=0.2, value_clip=0.5, epochs=1, num_minibatches=1,
     micro_rows=8, kl_in='loss', kl_estimator='k3', kl_controller='fixed', kl_target=0.1,
     kl_horizon=10.0, entropy_coef=0.01, temperature=1.0, num_valid=VOCAB - 4, logprob_chunk=32,
-    max_skipped=3)
+    has_reference=True, trunk_value_coef=0.0, loss_scale=1.0, max_skipped=3)
 # The state holds the gradient of the last step.
 OPTIMIZER = optax.chain(optax.trace(0.0), optax.scale(-0.1))
 
@@ -98,11 +98,11 @@ def ppo(*sizes, rank=0):
   state = learner.init_state(*trained, OPTIMIZER, OPTIMIZER, 0.3)
   axes = lora.logical_axes(policy.logical_axes() | critic.logical_axes())
   shardings = learner.make_shardings(policy.mesh, axes, state, reference, PPO)
-  networks = learner.Networks(policy.apply, policy.head, critic.apply)
+  functions = networks.Networks(policy.apply, policy.head, critic.apply)
   return PPOPrograms(
       *jax.device_put((state, reference), (shardings.state, shardings.reference)), shardings,
-      learner.make_score(networks, PPO, shardings),
-      learner.make_update(networks, OPTIMIZER, OPTIMIZER, PPO, shardings))
+      learner.make_score(functions, PPO, shardings),
+      learner.make_update(functions, OPTIMIZER, OPTIMIZER, PPO, shardings))
 
 
 def ppo_step(programs):
@@ -112,7 +112,8 @@ def ppo_step(programs):
       (episodes(), np.int32(ROWS - 1), jax.random.key(0)), (where.rows, where.whole, where.whole))
   with jax.transfer_guard('disallow'):
     batch = programs.score(
-        programs.state.value, programs.reference, programs.state.kl_coef, rows, num_rows)
+        programs.state.policy, programs.state.value, programs.reference, programs.state.kl_coef,
+        rows, num_rows)
     state, metrics = programs.update(programs.state, batch, num_rows, key, programs.reference)
   return state, jax.device_get(metrics)
 
@@ -124,7 +125,8 @@ def sft_step(*sizes, rank=0):
   state, frozen = (trained, OPTIMIZER.init(trained)), reference if rank else None
   shardings = sft.make_shardings(policy, state, ROWS, frozen)
   step = sft.make_step(policy, OPTIMIZER, PPO.num_valid, shardings)
-  state, metrics = step(*jax.device_put((state, episodes(), frozen), shardings))
+  where = *shardings, sharding.whole(policy.mesh)
+  state, metrics = step(*jax.device_put((state, episodes(), frozen, np.int32(1)), where))
   return state, jax.device_get(metrics)
 
 

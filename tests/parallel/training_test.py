@@ -14,6 +14,7 @@ def _config(rank, *mesh):
   config = tiny_config()
   config.mesh.data, config.mesh.fsdp, config.mesh.tensor = mesh
   config.lora.rank = config.lora.value_rank = rank
+  config.critic = 'lora' if rank else 'separate'
   config.rollout.num_slots = config.ppo.tasks = config.ppo.num_rows = 8
   config.ppo.micro_rows, config.ppo.iterations = 4, 2
   config.eval.every, config.checkpoint.every = 0, 1

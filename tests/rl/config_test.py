@@ -14,6 +14,10 @@ import token_task as toy  # noqa: E402  (tests are not a package)
 
 @pytest.mark.parametrize('changes, message', [
     (dict(gamma=1.1), r'gamma=1.1 is outside \[0, 1\]'),
+    (dict(trunk_value_coef=-0.1), 'trunk_value_coef=-0.1 is outside'),
+    (dict(loss_scale=0.5), 'loss_scale=0.5 must be a power of two ≥ 1'),
+    (dict(loss_scale=1000.0), 'loss_scale=1000.0 must be a power of two'),
+    (dict(loss_scale=float('inf')), 'loss_scale=inf must be'),
     (dict(clip=0.0), 'clip=0.0 must be > 0'),
     (dict(temperature=0.0), 'temperature=0.0 must be > 0'),
     (dict(micro_rows=0), 'micro_rows=0 must be ≥ 1'),

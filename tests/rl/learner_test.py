@@ -49,7 +49,8 @@ def _episodes(policy, step=0, num_rows=ROWS):
 
 def _batch(config, num_rows=ROWS):
   state, reference, score, update = _setup(config)
-  batch = score(state.value, reference, state.kl_coef, _episodes(state.policy), num_rows)
+  batch = score(
+      state.policy, state.value, reference, state.kl_coef, _episodes(state.policy), num_rows)
   return state, batch, update
 
 
@@ -63,7 +64,7 @@ def _train(state, reference, score, update, first, last):
   for step in range(first, last):
     episodes = _episodes(state.policy, step)
     rewards.append(toy.mean_reward(episodes, ROWS))
-    batch = score(state.value, reference, state.kl_coef, episodes, ROWS)
+    batch = score(state.policy, state.value, reference, state.kl_coef, episodes, ROWS)
     state, metrics = update(state, batch, ROWS, KEY, None)
   return state, rewards, metrics
 
@@ -101,7 +102,7 @@ def test_score_by_hand():
   value = {'table': jnp.arange(6.0)}
   episodes = _episodes(state.policy)
   other = reference | {'table': reference['table'] + 0.3 * jnp.arange(6.0)[None]}
-  batch = score(value, other, jnp.float32(0.2), episodes, ROWS)
+  batch = score(state.policy, value, other, jnp.float32(0.2), episodes, ROWS)
   tokens, q = np.asarray(episodes.tokens), np.asarray(episodes.tokens[:, 0])
   # The value before a generated token is read from the question token that precedes it.
   np.testing.assert_array_equal(batch.value[:, [1, 3]], np.stack([q, q], 1))
@@ -117,7 +118,7 @@ def test_score_by_hand():
                              atol=1e-5)
   in_loss_score = learner.make_score(toy.NETWORKS, dataclasses.replace(
       config, kl_in='loss', kl_estimator='k3'), ONE_DEVICE)
-  in_loss = in_loss_score(value, other, jnp.float32(0.2), episodes, ROWS)
+  in_loss = in_loss_score(state.policy, value, other, jnp.float32(0.2), episodes, ROWS)
   np.testing.assert_allclose(in_loss.target[:, 3], episodes.reward[:, 3], atol=1e-6)
 
 
@@ -129,7 +130,8 @@ def test_one_update_is_one_step_on_the_plain_loss():
            'head': reference['head']}
   optimizer = optax.sgd(0.1)
   state = learner.init_state(moved, toy.value(), optimizer, optimizer, 0.3)
-  batch = score(state.value, toy.policy(5), state.kl_coef, _episodes(toy.policy(0)), ROWS)
+  batch = score(
+      state.policy, state.value, toy.policy(5), state.kl_coef, _episodes(toy.policy(0)), ROWS)
 
   def plain_loss(policy, value):
     tokens, mask = batch.episodes.tokens, batch.episodes.tags.is_generated
@@ -172,7 +174,7 @@ def test_what_empty_rows_hold_changes_nothing():
       tokens=episodes.tokens.at[5:].set(3))
   results = []
   for rows in (episodes, junk):
-    batch = score(state.value, reference, state.kl_coef, rows, 5)
+    batch = score(state.policy, state.value, reference, state.kl_coef, rows, 5)
     fresh = jax.tree.map(jnp.copy, state)
     results.append(update(fresh, batch, 5, KEY, None))
   _assert_same_bits(*results)
@@ -198,7 +200,7 @@ def test_inserted_context_changes_nothing():
       wide, tags=dataclasses.replace(wide.tags, is_generated=is_generated))
   results = []
   for episodes in (narrow, wide):
-    batch = score(state.value, reference, state.kl_coef, episodes, ROWS)
+    batch = score(state.policy, state.value, reference, state.kl_coef, episodes, ROWS)
     results.append(update(jax.tree.map(jnp.copy, state), batch, ROWS, KEY, None))
     where = np.asarray(batch.episodes.tags.is_generated)
     assert not np.asarray(batch.advantage)[~where].any()
@@ -259,7 +261,7 @@ def test_adaptive_kl_coefficient_is_state():
   config = toy.config(kl_controller='adaptive', kl_target=0.001, kl_horizon=2.0)
   state, _, score, update = _setup(config)
   far = jax.tree.map(lambda x: 3.0 * x, toy.policy(1))
-  batch = score(state.value, far, state.kl_coef, _episodes(state.policy), ROWS)
+  batch = score(state.policy, state.value, far, state.kl_coef, _episodes(state.policy), ROWS)
   state, metrics = update(state, batch, ROWS, KEY, None)
   np.testing.assert_allclose(metrics['kl_coef'], 0.01, rtol=1e-6)
   np.testing.assert_allclose(state.kl_coef, 0.01 * 1.1, rtol=1e-6)
@@ -282,7 +284,7 @@ def test_training_resumes_bit_for_bit(tmp_path):
   optimizers = optim.build(optim.OptimConfig(
       name='adamw', policy_lr=0.05, value_lr=0.1, warmup_steps=3, schedule='cosine', total_steps=20,
       final_fraction=0.1, beta1=0.9, beta2=0.95, epsilon=1e-8, weight_decay=0.01,
-      max_grad_norm=0.5))
+      max_grad_norm=0.5, mu_dtype='float32', nu_dtype='float32'))
   config = toy.config(kl_controller='adaptive')
   reference = toy.policy(0)
   score = learner.make_score(toy.NETWORKS, config, ONE_DEVICE)
@@ -302,7 +304,8 @@ def test_compiles_once_whatever_the_number_of_rows():
   _programs.cache_clear()
   state, reference, score, update = _setup(config)
   for num_rows in (8, 3, 1):
-    batch = score(state.value, reference, state.kl_coef, _episodes(state.policy), num_rows)
+    batch = score(
+        state.policy, state.value, reference, state.kl_coef, _episodes(state.policy), num_rows)
     state, metrics = update(state, batch, num_rows, KEY, None)
     assert metrics['num_rows'] == num_rows
   assert score._cache_size() == 1 and update._cache_size() == 1
@@ -330,7 +333,7 @@ def test_the_same_on_several_devices():
   state, reference = jax.device_put((state, reference), shardings.whole)
   score = learner.make_score(toy.NETWORKS, config, shardings)
   spread_update = learner.make_update(toy.NETWORKS, OPTIMIZER, OPTIMIZER, config, shardings)
-  batch = score(state.value, reference, state.kl_coef, episodes, ROWS)
+  batch = score(state.policy, state.value, reference, state.kl_coef, episodes, ROWS)
   got, _ = spread_update(state, batch, ROWS, KEY, None)
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), got, want)
 
@@ -338,7 +341,7 @@ def test_the_same_on_several_devices():
 def test_rows_that_cannot_be_dealt_are_refused():
   state, reference, score, _ = _setup(toy.config(num_minibatches=3))
   with pytest.raises(ValueError, match='8 rows cannot be dealt.*multiple of 6'):
-    score(state.value, reference, state.kl_coef, _episodes(state.policy), 8)
+    score(state.policy, state.value, reference, state.kl_coef, _episodes(state.policy), 8)
 
 
 def test_frozen_parameters_are_computed_with_and_neither_trained_nor_donated():
@@ -363,6 +366,6 @@ def test_a_value_network_may_stand_on_the_reference():
                              config, ONE_DEVICE)
   reference, state = toy.policy(3), _setup(config)[0]
   value, episodes = {'up': jnp.ones(toy.VOCAB)}, _episodes(state.policy)
-  batch = score(value, reference, state.kl_coef, episodes, ROWS)
+  batch = score(state.policy, value, reference, state.kl_coef, episodes, ROWS)
   before = np.asarray(reference['table']).sum(-1)[np.asarray(episodes.tokens)]
   np.testing.assert_allclose(batch.value[:, 1:], before[:, :-1], atol=1e-6)

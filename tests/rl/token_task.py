@@ -14,7 +14,7 @@ import numpy as np
 
 from mem1_jax import arrays
 from mem1_jax.parallel import sharding
-from mem1_jax.rl import learner
+from mem1_jax.rl import learner, networks
 from mem1_jax.rl.config import PPOConfig
 
 VOCAB = 6  # 4 that can be sampled, 2 that pad the vocabulary
@@ -22,8 +22,8 @@ CONFIG = PPOConfig(
     gamma=1.0, lam=0.95, whiten=True, clip=0.2, value_clip=0.5, epochs=2, num_minibatches=2,
     micro_rows=2, kl_in='reward', kl_estimator='k1', kl_controller='fixed', kl_target=0.1,
     kl_horizon=10.0, entropy_coef=0.01, temperature=1.0, num_valid=4, logprob_chunk=4,
-    max_skipped=3)
-NETWORKS = learner.Networks(
+    has_reference=True, trunk_value_coef=0.0, loss_scale=1.0, max_skipped=3)
+NETWORKS = networks.Networks(
     hidden=lambda policy, tokens, position, key_end: policy['table'][tokens],
     head=lambda policy: policy['head'],
     value=lambda value, tokens, position, key_end: value['table'][tokens])
