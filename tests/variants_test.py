@@ -21,7 +21,7 @@ def variant(critic, reference='initial', rank=0, **changes):
   config.critic, config.reference = critic, reference
   config.lora.rank, config.lora.value_rank = rank, RANK
   config.ppo.num_rows, config.ppo.micro_rows, config.ppo.minibatches = programs.ROWS, 8, 1
-  config.ppo.epochs = 2  # fresh adapters and heads have no gradient at first
+  config.ppo.epochs = 3  # fresh heads move first, then the adapters' B, then their A
   config.optim.warmup = 0
   if reference == 'none':
     config.ppo.kl_coef = 0.0

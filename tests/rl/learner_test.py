@@ -280,23 +280,45 @@ def test_whitening_spans_the_batch():
   _assert_same_bits(batch.target, raw.target)
 
 
-def test_training_resumes_bit_for_bit(tmp_path):
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])  # of weights and of moments
+def test_training_resumes_bit_for_bit(dtype, tmp_path):
   optimizers = optim.build(optim.OptimConfig(
       name='adamw', policy_lr=0.05, value_lr=0.1, warmup_steps=3, schedule='cosine', total_steps=20,
       final_fraction=0.1, beta1=0.9, beta2=0.95, epsilon=1e-8, weight_decay=0.01,
-      max_grad_norm=0.5, mu_dtype='float32', nu_dtype='float32'))
+      max_grad_norm=0.5, mu_dtype=dtype, nu_dtype=dtype))
   config = toy.config(kl_controller='adaptive')
   reference = toy.policy(0)
   score = learner.make_score(toy.NETWORKS, config, ONE_DEVICE)
   update = learner.make_update(toy.NETWORKS, *optimizers, config, ONE_DEVICE)
-  start = lambda: learner.init_state(reference, toy.value(), *optimizers, 0.01)
+  policy = jax.tree.map(lambda x: x.astype(dtype), reference)
+  start = lambda: learner.init_state(policy, toy.value(), *optimizers, 0.01)
   straight, _, _ = _train(start(), reference, score, update, 0, 4)
   half, _, _ = _train(start(), reference, score, update, 0, 2)
   checkpoint.Checkpointer(tmp_path, keep=1).save(2, half, {})
   restored, _ = checkpoint.Checkpointer(tmp_path, keep=1).restore_latest(jax.eval_shape(start))
   resumed, _, _ = _train(restored, reference, score, update, 2, 4)
+  assert {x.dtype.name for x in jax.tree.leaves(resumed.policy)} == {dtype}
   assert jax.tree.structure(resumed) == jax.tree.structure(straight)
   _assert_same_bits(resumed, straight)
+
+
+def test_updates_of_bfloat16_weights_are_rounded_by_key_and_add_up():
+  optimizer = optax.sgd(1e-4)
+  policy = jax.tree.map(lambda x: x.astype('bfloat16'), toy.policy(0))
+  start = lambda: learner.init_state(policy, toy.value(), optimizer, optimizer, 0.01)
+  update = learner.make_update(toy.NETWORKS, optimizer, optimizer, SIMPLE, ONE_DEVICE)
+  batch = _batch(SIMPLE)[1]
+  tables = []
+  for key in (KEY, KEY, jax.random.key(8)):
+    state = start()
+    for _ in range(30):
+      state, _ = update(state, batch, ROWS, key, None)
+    tables.append(np.asarray(state.policy['table']))
+  assert tables[0].tobytes() == tables[1].tobytes() != tables[2].tobytes()
+  # Nearest rounding would have moved nothing: each step is far below 2^-9 of most weights.
+  moved = tables[0] != np.asarray(policy['table'])
+  gradient = np.asarray(update(start(), batch, ROWS, KEY, None)[1]['policy_grad_norm'])
+  assert moved.sum() >= 3 and gradient * 1e-4 < 2.0**-9 * np.abs(toy.policy(0)['table']).mean()
 
 
 def test_compiles_once_whatever_the_number_of_rows():
