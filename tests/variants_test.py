@@ -142,3 +142,17 @@ def test_rollouts_read_the_parameters_themselves_in_float32():
 def test_refuses(changes, message):
   with pytest.raises(ValueError, match=message):
     train.build(variant('separate', **changes))
+
+
+def test_a_head_on_eight_devices_is_a_head_on_one():
+  def stepped(*mesh):
+    sizes = dict(zip(('mesh.data', 'mesh.fsdp', 'mesh.tensor'), mesh))
+    trainer = train.build(variant('head', **{'ppo.trunk_value_coef': 0.5, 'ppo.epochs': 2}, **sizes))
+    state, metrics, _ = step(trainer)
+    assert state.value['value'].addressable_shards[0].data.shape == (32 // mesh[1], 1)
+    return jax.device_get((state.policy, state.value)), metrics
+
+  (many, got), (one, want) = stepped(2, 2, 2), stepped(1, 1, 1)
+  for name in ('policy_loss', 'value_loss', 'policy_grad_norm', 'value_grad_norm', 'entropy'):
+    np.testing.assert_allclose(got[name], want[name], rtol=1e-4, atol=1e-6)
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4), many, one)

@@ -48,7 +48,8 @@ def test_parameters_are_split_as_the_table_says(models):
 def _optimizers(name):
   return build(OptimConfig(
       name=name, policy_lr=1.0, value_lr=1.0, warmup_steps=0, schedule='constant', total_steps=1,
-      final_fraction=0.1, beta1=0.9, beta2=0.9, epsilon=1e-8, weight_decay=0.1, max_grad_norm=1.0))
+      final_fraction=0.1, beta1=0.9, beta2=0.9, epsilon=1e-8, weight_decay=0.1, max_grad_norm=1.0,
+      mu_dtype='float32', nu_dtype='bfloat16'))
 
 
 @pytest.mark.parametrize('name', ['adamw', 'muon'])
