@@ -1,4 +1,4 @@
-"""Training in float16: a scaled loss keeps small gradients, one that is too large skips the step."""
+"""Training in float16: a scaled loss keeps small gradients; an overflow skips the step."""
 
 import dataclasses
 import functools
@@ -57,7 +57,6 @@ def test_small_gradients_of_ppo_survive_by_the_scale_alone():
   want, _, exact = ppo('float32', 1.0)
   got, _, metrics = ppo('float16', SCALE)
   lost, _, _ = ppo('float16', 1.0)
-  print(relative_error(got, want), relative_error(lost, want))
   assert metrics['skipped_updates'] == 0
   np.testing.assert_allclose(metrics['policy_grad_norm'], exact['policy_grad_norm'], rtol=0.02)
   assert relative_error(got, want) < 0.05 < 0.5 < relative_error(lost, want)
@@ -91,7 +90,6 @@ def test_a_supervised_step_in_float16():
   got, _, metrics = supervised('float16', 2.0**10)
   np.testing.assert_allclose(metrics['loss'], exact['loss'], rtol=1e-3)
   np.testing.assert_allclose(metrics['probability'], exact['probability'], rtol=1e-2)
-  print(relative_error(got, want), relative_error(supervised('float16', 1.0)[0], want))
   assert relative_error(got, want) < 0.02
   _, params, metrics = supervised('float16', 2.0**50)
   assert metrics['skipped']

@@ -72,7 +72,7 @@ def test_gradients_are_scaled_to_the_norm():
     (dict(schedule='cosine', total_steps=4), 'total_steps=4 must exceed warmup_steps=4'),
     (dict(final_fraction=2.0), 'final_fraction=2.0'),
     (dict(mu_dtype='float16'), "mu_dtype='float16' is unknown; choose one of"),
-    (dict(nu_dtype='bfloat16', beta2=0.999), 'nu_dtype=bfloat16 stalls with a decay of 0.999.*0.992'),
+    (dict(nu_dtype='bfloat16', beta2=0.999), 'nu_dtype=bfloat16 stalls with a decay of 0.999'),
     (dict(mu_dtype='bfloat16', beta2=0.999, name='muon'), 'mu_dtype=bfloat16 stalls'),
 ])
 def test_refuses(changes, message):
@@ -145,7 +145,8 @@ def test_moments_are_stored_as_said_and_computed_in_float32(name):
     for a, b in zip(x, y):  # 2^-8 of each moment; Newton-Schulz spreads it over a matrix
       np.testing.assert_allclose(a, b, atol=0.1 * float(jnp.abs(b).max()))
   one = dataclasses.replace(config, nu_dtype='bfloat16')
-  dtypes = {x.dtype.name for path, x in jax.tree_util.tree_leaves_with_path(_run(one, _layer(), 1)[1])
+  _, state = _run(one, _layer(), 1)
+  dtypes = {x.dtype.name for path, x in jax.tree_util.tree_leaves_with_path(state)
             if '.mu' in jax.tree_util.keystr(path) and x.shape in shapes}
   assert dtypes == {'float32'}
 

@@ -147,7 +147,8 @@ def test_refuses(changes, message):
 def test_a_head_on_eight_devices_is_a_head_on_one():
   def stepped(*mesh):
     sizes = dict(zip(('mesh.data', 'mesh.fsdp', 'mesh.tensor'), mesh))
-    trainer = train.build(variant('head', **{'ppo.trunk_value_coef': 0.5, 'ppo.epochs': 2}, **sizes))
+    changes = {'ppo.trunk_value_coef': 0.5, 'ppo.epochs': 2} | sizes
+    trainer = train.build(variant('head', **changes))
     state, metrics, _ = step(trainer)
     assert state.value['value'].addressable_shards[0].data.shape == (32 // mesh[1], 1)
     return jax.device_get((state.policy, state.value)), metrics

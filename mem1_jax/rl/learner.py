@@ -218,13 +218,12 @@ def make_update(networks: Networks, policy_optimizer: optax.GradientTransformati
 
   `key` is the run's shuffling key; (step, epoch) are folded into it, and the minibatch's
   number for what is rounded (ops/rounding.py), so a resumed run shuffles and rounds as if
-  it had never stopped. A minibatch whose loss or
-  gradient is not finite changes nothing and is counted; one without generated
-  tokens changes nothing either.
+  it had never stopped. A minibatch whose loss or gradient is not finite changes nothing
+  and is counted; one without generated tokens changes nothing either.
 
   Metrics (scalars; over the minibatches applied unless said otherwise):
-    policy_loss, value_loss, kl_loss (if in the loss, and there is a reference), entropy, clip_fraction,
-    policy_grad_norm, value_grad_norm (before clipping): means; ratio_max: maximum.
+    policy_loss, value_loss, kl_loss (if in the loss, and there is a reference), entropy,
+    clip_fraction, policy_grad_norm, value_grad_norm (before clipping): means; ratio_max: maximum.
     logprob_gap_mean, logprob_gap_max, logprob_gap_k3: |learner - rollout|
       log-prob, before any change: first minibatch of the first epoch.
     kl: k3 to the reference over the whole batch, as sampled, 0 without one; kl_coef: as used.

@@ -1,4 +1,4 @@
-"""Parameters cast once give the bits of parameters that every use casts; nothing to cast, no copy."""
+"""Parameters cast once give the bits of those that every use casts; nothing to cast, no copy."""
 
 import jax
 import jax.numpy as jnp
