@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
   c.model.name = 'checkpoint'
   c.model.remat = 'full'
   c.model.param_dtype = 'bfloat16'  # as published: the frozen base loses nothing
-  c.model.dtype = 'float32'  # a T4 has no bfloat16 arithmetic, float16 would need loss scaling
+  c.model.dtype = 'float32'  # no bfloat16 on a T4; float16 needs optim.loss_scale=16384.0
   c.tokenizer.kind = 'huggingface'
   c.tokenizer.path = _MODEL
   c.lora.rank = 16

@@ -149,13 +149,17 @@ def trainable(config: Any, params: Params, network: str) -> tuple[Params, Params
   on the actor has no trunk of its own: nothing, and None. Value heads are not made here.
 
   Raises:
-    ValueError: an unknown critic, a negative rank, or a target that the model lacks.
+    ValueError: an unknown critic, a negative rank, a target that the model lacks, or weights
+      in float16 that would be trained whole.
   """
   if config.critic not in CRITICS:
     raise ValueError(f'critic {config.critic!r} is unknown; choose one of {CRITICS}.')
   if network == 'value' and config.critic == 'head':
     return {}, None
   if not (config.critic == 'lora' if network == 'value' else config.lora.rank):
+    if config.model.param_dtype == 'float16':
+      raise ValueError('model.param_dtype float16 cannot be trained: small updates round to '
+                       'nothing; use float32, or bfloat16, which is rounded stochastically.')
     return params, None
   ranks = {'policy': config.lora.rank, 'value': config.lora.value_rank}
   key = jax.random.fold_in(jax.random.key(config.seed), list(ranks).index(network))

@@ -77,6 +77,28 @@ def test_what_is_trained_is_all_or_adapters_of_each_network():
   assert not np.array_equal(ones, other)  # the networks draw apart
 
 
+def test_weights_in_float16_are_trained_by_adapters_only():
+  config, params = tiny_config(), {'layers': {'mlp': {'up': {'kernel': np.ones((2, 3, 4), np.float16)}}}}
+  config.model.param_dtype, config.lora.targets = 'float16', ('up',)
+  with pytest.raises(ValueError, match='float16 cannot be trained: small updates round'):
+    assemble.trainable(config, params, 'policy')
+  config.lora.rank = 1
+  assert assemble.trainable(config, params, 'policy')[1] is params
+
+
+def test_what_is_kept_of_the_initial_parameters():
+  config, params = tiny_config(), {'a': np.ones(3, np.float32)}
+  assert assemble.frozen(config, params)['a'] is params['a']
+  config.model.dtype = 'bfloat16'
+  assert assemble.frozen(config, params)['a'].dtype == 'bfloat16'
+  config.critic = 'lora'
+  assert assemble.frozen(config, params) is params
+  config.reference, config.ppo.kl_coef = 'none', 0.0
+  assert assemble.frozen(config, params) is params  # the base of the critic's adapters
+  config.critic = 'head'
+  assert assemble.frozen(config, params) is None
+
+
 def test_a_tokenizer_without_the_markers_cannot_chat():
   config = tiny_config()
   config.prompt_style = 'chatml'
