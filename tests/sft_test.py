@@ -77,6 +77,29 @@ def test_loss_falls_and_a_resumed_run_ends_with_the_same_bits(tmp_path):
                checkpoint.load_params(resumed)[0])
 
 
+def test_weights_and_moments_in_bfloat16_resume_with_the_same_bits(tmp_path):
+  def config(steps):
+    config = config_for('expert', steps=steps, micro_rows=1)
+    config.model.param_dtype = config.optim.mu_dtype = config.optim.nu_dtype = 'bfloat16'
+    config.optim.policy_lr = 1e-3
+    return config
+
+  whole = sft.run(config(4), tmp_path / 'whole')
+  sft.run(config(2), tmp_path / 'resumed')
+  resumed = sft.run(config(4), tmp_path / 'resumed', is_resumed=True)
+  jax.tree.map(np.testing.assert_array_equal, checkpoint.load_params(whole)[0],
+               checkpoint.load_params(resumed)[0])
+  lines = [json.loads(line) for line in (tmp_path / 'whole/metrics.jsonl').open()]
+  assert lines[-1]['loss'] < lines[0]['loss'] and not any(line['skipped'] for line in lines)
+
+
+def test_steps_that_are_not_finite_end_the_run(tmp_path):
+  config = config_for('expert', steps=4)
+  config.optim.policy_lr, config.ppo.max_skipped = 1e30, 2
+  with pytest.raises(FloatingPointError, match='2 steps in a row .* lower learning rate'):
+    sft.run(config, tmp_path)
+
+
 def test_a_finished_folder_is_not_overwritten(tmp_path):
   sft.run(config_for('text', steps=2), tmp_path)
   with pytest.raises(FileExistsError, match='--resume'):
