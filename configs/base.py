@@ -64,6 +64,7 @@ def get_config() -> ConfigDict:
   c.rollout.turn_capacity = 768  # tokens a turn may ever generate: 64 answers
   c.rollout.append_capacity = 8192  # cache of an append-only agent, tokens
   c.rollout.prefill_chunk = 64  # tokens read per step
+  c.rollout.gather_weights = True  # rollouts read a copy that is not split over mesh.fsdp
   c.rollout.max_tokens = 96  # tokens a training turn may generate, ≤ turn_capacity
   c.rollout.max_repetition = 32  # tokens that repeat the 1 to 8 before them end a turn; 0: never
   c.rollout.temperature = 1.0  # > 0 (paper: 1)

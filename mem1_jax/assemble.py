@@ -17,7 +17,7 @@ from mem1_jax.data.fiction import World, Worlds, word_pieces
 from mem1_jax.data.rewording import some_reworded
 from mem1_jax.env.qa import PAPER_TURNS, QAConfig, QAEnvironment
 from mem1_jax.memory.positions import Gaps
-from mem1_jax.model import Policy, build_policy, lora, named_config
+from mem1_jax.model import ModelConfig, Policy, build_policy, lora, named_config
 from mem1_jax.model.precision import narrowed
 from mem1_jax.optim import OptimConfig
 from mem1_jax.parallel.mesh import MeshConfig, make_mesh
@@ -59,6 +59,17 @@ def make_environment(config: Any, documents: Sequence[Passage] | None = None) ->
   return QAEnvironment(retriever, QAConfig(
       top_k=e.top_k, max_passage_chars=e.max_passage_chars,
       slack=e.slack if e.turns == 'slack' else None, max_turns=_max_turns(e.turns)))
+
+
+def max_turns(config: Any) -> int:
+  """The most turns that a training task may get, where each of its questions takes two hops."""
+  e, objectives = config.env, max(config.data.objectives)
+  if e.turns == 'slack':
+    return 2 * objectives + e.slack
+  limit = _max_turns(e.turns)
+  if isinstance(limit, int):
+    return limit
+  return next(turns for most, turns in limit if objectives <= most)
 
 
 def _max_turns(turns: str) -> int | tuple | None:
@@ -117,22 +128,29 @@ def _check_source(config: Any):
     raise ValueError(f'data.source {config.data.source!r} is unknown; only atlas is built in.')
 
 
-def make_policy(config: Any, tokenizer: Tokenizer) -> Policy:
-  """The model that `config.model` names, on the devices of `config.mesh`.
+def model_config(config: Any) -> ModelConfig:
+  """Sizes and arithmetic of the model that `config.model` names."""
+  m = config.model
+  speed = dict(remat=m.remat, dtype=m.dtype, param_dtype=m.param_dtype,
+               lora_alpha=config.lora.alpha if has_adapters(config) else None)
+  if m.name == 'checkpoint':
+    return initial.sizes(config.init, **speed)
+  return named_config(m.name, **speed)
+
+
+def make_policy(config: Any, tokenizer: Tokenizer,
+                devices: Sequence[jax.Device] | None = None) -> Policy:
+  """The model that `config.model` names, on the mesh of `config.mesh` of `devices` (default: all).
 
   Raises:
     ValueError: its vocabulary is smaller than the tokenizer's, or the mesh does not fit.
   """
-  m = config.model
-  speed = dict(remat=m.remat, dtype=m.dtype, param_dtype=m.param_dtype,
-               lora_alpha=config.lora.alpha if has_adapters(config) else None)
-  sizes = (initial.sizes(config.init, **speed) if m.name == 'checkpoint'
-           else named_config(m.name, **speed))
+  sizes = model_config(config)
   if tokenizer.vocab_size > sizes.vocab_size:
-    raise ValueError(f'the tokenizer has {tokenizer.vocab_size} ids, model {m.name} only '
+    raise ValueError(f'the tokenizer has {tokenizer.vocab_size} ids, model {config.model.name} only '
                      f'{sizes.vocab_size} rows; choose a tokenizer that belongs to the model.')
-  mesh = make_mesh(MeshConfig(config.mesh.data, config.mesh.fsdp, config.mesh.tensor))
-  return build_policy(sizes, m.attention, mesh)
+  mesh = make_mesh(MeshConfig(config.mesh.data, config.mesh.fsdp, config.mesh.tensor), devices)
+  return build_policy(sizes, config.model.attention, mesh)
 
 
 def initial_params(config: Any, policy: Policy) -> Params:

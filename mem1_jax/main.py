@@ -98,6 +98,19 @@ def export(config: ConfigDict, args: argparse.Namespace):
                 int(args.max_shard_gb * 1e9))
 
 
+def plan(config: ConfigDict, args: argparse.Namespace):
+  """Compiles a run's programs for a TPU slice that is not here; status 1 where it does not fit."""
+  from mem1_jax import plan as planning
+  jax.config.update('jax_platforms', 'cpu')  # the TPU compiler alone is wanted
+  found = planning.make(config, args.topology, lambda text: print(text, file=sys.stderr))
+  if args.json:
+    print(json.dumps(found.json()))
+  else:
+    planning.show(found)
+  if not found.fits:
+    sys.exit(1)
+
+
 def tasks(config: ConfigDict, args: argparse.Namespace):
   """Prints composed tasks with their answers."""
   from mem1_jax import assemble
@@ -173,6 +186,11 @@ def _parser() -> argparse.ArgumentParser:
                        help='of the tensors (default: that of --config.model.param_dtype)')
   command.add_argument('--max-shard-gb', type=float, default=5, metavar='GB',
                        help='larger models become several files (default: %(default)s)')
+  command = add(plan, 'Does a run fit a TPU slice, and how fast could it be? Needs no TPU, but its '
+                'compiler (the extra `tpu`). Status 1 where it does not fit.')
+  command.add_argument('--topology', required=True, metavar='CHIP:SHAPE',
+                       help='v4, v5e, v5p or v6e and the shape of the slice: v5e:4x4, v5p:2x4x4')
+  command.add_argument('--json', action='store_true', help='one JSON object instead of tables')
   command = add(tasks, 'Shows composed tasks.')
   command.add_argument('-n', type=int, default=5, help='how many (default: %(default)s)')
   command.add_argument('--start', type=int, default=0, help='index of the first')

@@ -24,6 +24,7 @@ from mem1_jax.evaluate import Evaluator, aggregate, write_records
 from mem1_jax.memory import layout
 from mem1_jax.metrics import CompileCounter, MetricsWriter, describe_run
 from mem1_jax.model import Critic, Policy, build_critic, lora, precision
+from mem1_jax.parallel import sharding
 from mem1_jax.rl import advantages
 from mem1_jax.rl.config import PPOConfig
 from mem1_jax.rl.learner import (
@@ -64,7 +65,7 @@ class Programs:
   ppo: PPOConfig
   engine: Engine
   init: jax.stages.Wrapped  # initial parameters → TrainState
-  narrow: Callable[[Params], Params]  # the policy → what rollouts read
+  acting: Callable[[Params], Params]  # the policy → what rollouts read
   score: jax.stages.Wrapped
   update: jax.stages.Wrapped
   shardings: Shardings
@@ -82,7 +83,7 @@ class Trainer:
   evaluator: Evaluator
   score: Any
   update: Any
-  narrow: Callable[[Params], Params]  # the policy → what rollouts read
+  acting: Callable[[Params], Params]  # the policy → what rollouts read
   ppo: PPOConfig
   shardings: Shardings
   key: Array  # shuffles rows
@@ -115,14 +116,15 @@ def make_programs(config: Any, tokenizer: Any, policy: Policy, is_append_only: b
   reference = jax.eval_shape(lambda initial: assemble.frozen(config, initial), initial)
   axes = lora.logical_axes(policy.logical_axes() | critic.logical_axes())
   shardings = make_shardings(policy.mesh, axes, state, reference, ppo)
-  acting = overlay(shardings.reference, shardings.state.policy)
+  where = overlay(shardings.reference, shardings.state.policy)
+  acting = sharding.gathered(where, 'fsdp') if config.rollout.gather_weights else where
   networks = Networks(policy.apply, policy.head, critic.apply,
                       critic.read if config.critic == 'head' else None)
   return Programs(
       policy, critic, ppo,
       assemble.make_engine(config, policy, tokenizer, is_append_only, params=acting),
       jax.jit(init, in_shardings=(policy.shardings(),), out_shardings=shardings.state),
-      precision.make_narrow(config.model.dtype, overlay(reference, state.policy), acting),
+      precision.make_copy(config.model.dtype, overlay(reference, state.policy), where, acting),
       make_score(networks, ppo, shardings),
       make_update(networks, optimizers.policy, optimizers.value, ppo, shardings),
       shardings, reference, state)
@@ -148,7 +150,7 @@ def build(config: Any) -> Trainer:
       Collector(programs.engine, agent, environment.start, tokenizer.token_bytes, config.seed,
                 has_gaps=True, row_length=config.rows.length),
       Evaluator(config, programs.engine, tokenizer, environment),
-      programs.score, programs.update, programs.narrow, programs.ppo, programs.shardings,
+      programs.score, programs.update, programs.acting, programs.ppo, programs.shardings,
       jax.device_put(jax.random.key(config.seed), programs.shardings.whole),
       reference, programs.init(initial))
 
@@ -156,9 +158,10 @@ def build(config: Any) -> Trainer:
 def policy_params(trainer: Trainer) -> Params:
   """The policy as rollouts read it: with LoRA, adapters beside the reference.
 
-  A copy in the dtype of computation where parameters are wider: the same numbers, read faster.
+  A copy in the dtype of computation where parameters are wider, whole along fsdp where they are
+  split (`rollout.gather_weights`): the same numbers, read faster, gathered once and not each step.
   """
-  return trainer.narrow(overlay(trainer.reference, trainer.state.policy))
+  return trainer.acting(overlay(trainer.reference, trainer.state.policy))
 
 
 def rollout(trainer: Trainer, batch: Any) -> tuple[list[Trajectory], RolloutStats]:

@@ -42,7 +42,7 @@ ARROWS = {
     # Puts the parts together for the commands below it.
     'assemble': ANYTHING,
     'train': ANYTHING, 'sft': ANYTHING, 'evaluate': ANYTHING, 'sweep': ANYTHING,
-    'quickstart': ANYTHING, 'chat': ANYTHING, 'export': ANYTHING,
+    'quickstart': ANYTHING, 'chat': ANYTHING, 'export': ANYTHING, 'plan': ANYTHING, 'roofline': ANYTHING,
     'main': ANYTHING,
 }  # fmt: skip
 

@@ -19,33 +19,48 @@ def narrowed(params: Params, dtype: str) -> Params:
   return jax.tree.map(lambda x: x.astype(dtype) if is_wider(x, dtype) else x, params)
 
 
+def shapes(params: Params, dtype: str) -> Params:
+  """`jax.ShapeDtypeStruct`s of `narrowed(params, dtype)`; `params` may be such, too."""
+  return jax.eval_shape(lambda p: narrowed(p, dtype), params)
+
+
 def is_wider(x: jax.Array, dtype: str) -> bool:
   """Whether x has floats of more bytes than `dtype`."""
   return (jnp.issubdtype(x.dtype, jnp.floating)
           and x.dtype.itemsize > jnp.dtype(dtype).itemsize)
 
 
-def make_narrow(dtype: str, like: Params, shardings: Params) -> Callable[[Params], Params]:
-  """The function `narrowed(params, dtype)` as one jitted program that leaves arrays where they lie.
+def which_change(dtype: str, like: Params, shardings: Params, target: Params) -> Params:
+  """A tree of bools: the leaves that `make_copy` copies."""
+  return jax.tree.map(lambda x, a, b: is_wider(x, dtype) or not a.is_equivalent_to(b, x.ndim),
+                      like, shardings, target)
 
-  Where nothing is wider it gives back the very arrays: nothing is computed or copied.
+
+def make_copy(dtype: str, like: Params, shardings: Params, target: Params,
+              ) -> Callable[[Params], Params]:
+  """The function that gives `narrowed(params, dtype)` lying as `target`, as one jitted program.
+
+  What is neither wider nor lies elsewhere is the very array: nothing of it is computed or copied.
 
   Args:
     dtype: of computation.
     like: arrays or `jax.ShapeDtypeStruct`s of the parameters that it will get.
-    shardings: theirs, a tree like `like`.
+    shardings, target: where they lie, and where they are wanted; trees like `like`.
   """
-  is_cast = [is_wider(x, dtype) for x in jax.tree.leaves(like)]
-  if not any(is_cast):
+  froms, to = jax.tree.leaves(shardings), jax.tree.leaves(target)
+  is_changed = jax.tree.leaves(which_change(dtype, like, shardings, target))
+  if not any(is_changed):
     return lambda params: params
-  where = [x for x, is_one in zip(jax.tree.leaves(shardings), is_cast, strict=True) if is_one]
-  cast = jax.jit(lambda wide: [x.astype(dtype) for x in wide], in_shardings=(where,),
-                 out_shardings=where)
 
-  def narrow(params):
+  def changed(values):
+    return [x for x, is_one in zip(values, is_changed, strict=True) if is_one]
+
+  copy = jax.jit(lambda values: [x.astype(dtype) if is_wider(x, dtype) else x for x in values],
+                 in_shardings=(changed(froms),), out_shardings=changed(to))
+
+  def copied(params):
     leaves, structure = jax.tree.flatten(params)
-    narrower = iter(cast([x for x, is_one in zip(leaves, is_cast, strict=True) if is_one]))
-    return structure.unflatten(
-        [next(narrower) if is_one else x for x, is_one in zip(leaves, is_cast)])
+    new = iter(copy(changed(leaves)))
+    return structure.unflatten([next(new) if is_one else x for x, is_one in zip(leaves, is_changed)])
 
-  return narrow
+  return copied

@@ -93,7 +93,8 @@ def _described(chunk, hidden_BSD, head_DV, token_BS, is_wanted_BS, temperature, 
     return tuple(_put(x_BP, x_Bc, i) for x_BP, x_Bc in zip(found, (logprob_Bc, entropy_Bc)))
 
   zeros_BP = jnp.zeros(token_BP.shape, jnp.promote_types(jnp.float32, hidden_BSD.dtype))
-  found = jax.lax.fori_loop(0, order.num_chunks, visit, (zeros_BP, zeros_BP))
+  with jax.named_scope('loss_rows'):
+    found = jax.lax.fori_loop(0, order.num_chunks, visit, (zeros_BP, zeros_BP))
   return tuple(jnp.where(is_wanted_BS, _along(x_BP, order.back_BS), 0) for x_BP in found)
 
 
@@ -129,8 +130,9 @@ def _described_bwd(chunk, inputs, cotangents):
     d_hidden_BcD = d_hidden_TD.reshape(hidden_BcD.shape).astype(dtype)
     return _put(d_hidden_BPD, d_hidden_BcD, i), d_head_DV
 
-  d_hidden_BPD, d_head_DV = jax.lax.fori_loop(
-      0, order.num_chunks, visit, (jnp.zeros_like(hidden_BPD), jnp.zeros(head_DV.shape, wide)))
+  zeros = jnp.zeros_like(hidden_BPD), jnp.zeros(head_DV.shape, wide)
+  with jax.named_scope('loss_rows'):
+    d_hidden_BPD, d_head_DV = jax.lax.fori_loop(0, order.num_chunks, visit, zeros)
   d_hidden_BSD = _along(d_hidden_BPD, order.back_BS)
   return d_hidden_BSD, d_head_DV.astype(head_DV.dtype), None, None, None, None
 

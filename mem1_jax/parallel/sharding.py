@@ -68,6 +68,16 @@ def whole(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
+def gathered(shardings: Tree, axis: str) -> Tree:
+  """The same shardings but for `axis` of the mesh, along which every device has all."""
+  def without(entry):
+    names = entry if isinstance(entry, tuple) else (entry,)
+    return tuple(name for name in names if name not in (axis, None)) or None
+
+  return jax.tree.map(
+      lambda s: NamedSharding(s.mesh, PartitionSpec(*map(without, s.spec))), shardings)
+
+
 def tree(mesh: Mesh, logical_axes: Tree, like: Tree) -> Tree:
   """The sharding of each leaf of `like`: parameters, and what has a copy of their tree inside.
 

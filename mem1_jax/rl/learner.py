@@ -124,8 +124,9 @@ def make_score(networks: Networks, config: PPOConfig, shardings: Shardings) -> C
       return ref_logprob_BS.at[rows_R].set(ref_logprob_RS), value_BS.at[rows_R].set(value_RS)
 
     zeros_BS = jnp.zeros(episodes.tokens.shape, jnp.float32)
-    ref_logprob_BS, value_BS = jax.lax.fori_loop(
-        0, _num_micro(num_rows, config.micro_rows), body, (zeros_BS, zeros_BS))
+    with jax.named_scope('score_rows'):
+      ref_logprob_BS, value_BS = jax.lax.fori_loop(
+          0, _num_micro(num_rows, config.micro_rows), body, (zeros_BS, zeros_BS))
     reward_BS = episodes.reward
     if config.kl_in == 'reward':
       kl_BS = losses.kl(episodes.logprob, ref_logprob_BS, config.kl_estimator)
@@ -203,7 +204,8 @@ def _minibatch_gradient(params, batch: TrainBatch, rows_NR: Array, num_rows: Arr
   # Gradients accumulate in float32 whatever the parameters are kept in.
   zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), jax.eval_shape(one, 0))
   num_micro = _num_micro(num_filled, config.micro_rows)
-  (loss, (means, maxima)), grads = jax.lax.fori_loop(0, num_micro, body, zeros)
+  with jax.named_scope('micro_rows'):
+    (loss, (means, maxima)), grads = jax.lax.fori_loop(0, num_micro, body, zeros)
   loss, grads = jax.tree.map(lambda x: x / config.loss_scale, (loss, grads))
   return loss, grads, means | maxima, num_tokens
 
@@ -262,12 +264,14 @@ def make_update(networks: Networks, policy_optimizer: optax.GradientTransformati
       epoch_key = jax.random.fold_in(jax.random.fold_in(key, state.step), number)
       rows = deal_rows(epoch_key, num_rows_max, num_rows, config)
       numbers = jnp.arange(config.num_minibatches)
-      return jax.lax.scan(
-          lambda c, x: minibatch(c, x[0], jax.random.fold_in(epoch_key, x[1]), batch, num_rows,
-                                 state.kl_coef, networks.on(reference)), carry, (rows, numbers))
+      with jax.named_scope('minibatches'):
+        return jax.lax.scan(
+            lambda c, x: minibatch(c, x[0], jax.random.fold_in(epoch_key, x[1]), batch, num_rows,
+                                   state.kl_coef, networks.on(reference)), carry, (rows, numbers))
 
     carry = (state.policy, state.value, state.policy_opt, state.value_opt, state.skipped)
-    carry, per_minibatch = jax.lax.scan(epoch, carry, jnp.arange(config.epochs))
+    with jax.named_scope('epochs'):
+      carry, per_minibatch = jax.lax.scan(epoch, carry, jnp.arange(config.epochs))
     metrics = _batch_metrics(batch, num_rows) | _reduce(*per_minibatch)
     metrics |= {'kl_coef': state.kl_coef, 'skipped_in_a_row': carry[-1]}
     kl_coef = jnp.copy(state.kl_coef)

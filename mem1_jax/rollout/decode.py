@@ -11,12 +11,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mem1_jax.arrays import Array, KVCache, MemoryState, Params, Turn, pytree
 from mem1_jax.model import cache as cache_lib
 from mem1_jax.ops.logprobs import sampling_logits
 from mem1_jax.parallel import sharding
-from mem1_jax.rollout.sampling import Sampling, sample
+from mem1_jax.rollout.sampling import Sampling, sample, sampling
 from mem1_jax.rollout.stop import build_stop_table
 from mem1_jax.types import Stop
 
@@ -58,6 +59,8 @@ class Engine:
 
   Attributes:
     slots, whole: the shardings of arrays [B, …], and of what every device has.
+    params: the shardings of the parameters.
+    cache, cache_shardings: shapes and shardings of the cache.
   """
 
   def __init__(self, policy: Any, config: EngineConfig, token_bytes, eos_id: int, pad_id: int,
@@ -67,8 +70,9 @@ class Engine:
     self._host_table, start, stop = build_stop_table(token_bytes)
     self._automaton = _Automaton(int(start), int(stop), eos_id, pad_id)
     empty = functools.partial(policy.init_cache, config.num_slots, config.cache_capacity)
-    params = policy.shardings() if params is None else params
-    cache = cache_lib.shardings(policy.mesh, jax.eval_shape(empty))
+    self.params = params = policy.shardings() if params is None else params
+    self.cache = jax.eval_shape(empty)
+    cache = self.cache_shardings = cache_lib.shardings(policy.mesh, self.cache)
     slots, whole = sharding.rows(policy.mesh, config.num_slots), sharding.whole(policy.mesh)
     self.slots, self.whole = slots, whole
     # Where the slots are split over devices, half of them would have to bring their cache along.
@@ -95,6 +99,18 @@ class Engine:
     """One turn of every slot with `memory.length > 0`. The cache is donated."""
     memory, options = jax.device_put((memory, options), (self.slots, self.whole))
     return self._turn(params, cache, self._table, memory, key_B, options)
+
+  def lower_turn(self, params: Params) -> jax.stages.Lowered:
+    """The program of a turn for shapes of parameters, not compiled: nothing is computed."""
+    B, C = self.config.num_slots, self.config.context_capacity
+    def array(*shape):
+      return jax.ShapeDtypeStruct(shape, np.int32)
+
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), B))
+    options = jax.eval_shape(lambda: sampling(max_tokens=1))
+    memory = MemoryState(array(B, C), array(B, C), array(B), array(B))
+    table = jax.ShapeDtypeStruct(self._host_table.shape, self._host_table.dtype)
+    return self._turn.lower(params, self.cache, table, memory, keys, options)
 
   def _read_program(self, params, cache, tokens_BP, position_BP, length_B):
     is_new_B = length_B > 0
@@ -139,7 +155,8 @@ def _prefill(policy, params, cache, tokens_BC, position_BC, length_B, chunk):
 
   last_BD = jnp.zeros((tokens_BC.shape[0], hidden_shape), dtype)
   live_chunks = -(-jnp.max(length_B) // chunk)
-  return jax.lax.fori_loop(0, live_chunks, step, (cache, last_BD))
+  with jax.named_scope('prefill'):
+    return jax.lax.fori_loop(0, live_chunks, step, (cache, last_BD))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,8 +223,9 @@ def _decode(policy: Any, params: Params, cache: KVCache, hidden_BD: Array, posit
 
   def run(rows, num_left):
     """Goes on until at most `num_left` rows are active."""
-    return jax.lax.while_loop(
-        lambda r: (r.step < limit) & (jnp.sum(r.is_active) > num_left), body, rows)
+    with jax.named_scope('decode'):
+      return jax.lax.while_loop(
+          lambda r: (r.step < limit) & (jnp.sum(r.is_active) > num_left), body, rows)
 
   def finish(rows, size):
     """Goes on until none of the `size` rows is active."""

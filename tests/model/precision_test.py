@@ -49,10 +49,22 @@ def test_a_program_casts_where_parameters_lie():
   shardings = sharding.tree(mesh, axes, params)
   params = jax.device_put(params, shardings)
   params['embed'] = {'embedding': params['embed']['embedding'].astype('bfloat16')}
-  got = precision.make_narrow('bfloat16', params, shardings)(params)
+  got = precision.make_copy('bfloat16', params, shardings, shardings)(params)
   jax.tree.map(np.testing.assert_array_equal, got, precision.narrowed(params, 'bfloat16'))
   assert jax.tree.all(jax.tree.map(lambda x, where: x.sharding == where, got, shardings))
   assert got['embed']['embedding'] is params['embed']['embedding']  # it was narrow
+
+
+def test_a_program_gathers_what_is_split_over_an_axis():
+  mesh = make_mesh(MeshConfig(1, 2, 2))
+  policy, params = _params(small.small_config(vocab_size=64, lora_alpha=4.0), mesh)
+  shardings = sharding.tree(mesh, lora.logical_axes(policy.logical_axes()), params)
+  params, target = jax.device_put(params, shardings), sharding.gathered(shardings, 'fsdp')
+  got = precision.make_copy('float32', params, shardings, target)(params)
+  jax.tree.map(np.testing.assert_array_equal, got, params)
+  assert got['final_norm']['scale'] is params['final_norm']['scale']  # it was whole
+  assert got['embed']['embedding'].addressable_shards[0].data.shape == (32, 24)
+  assert params['embed']['embedding'].addressable_shards[0].data.shape == (32, 12)
 
 
 @pytest.mark.parametrize('stored, computed', [
@@ -60,7 +72,8 @@ def test_a_program_casts_where_parameters_lie():
     ('bfloat16', 'float16')])
 def test_nothing_is_copied_where_nothing_is_wider(stored, computed):
   params = {'a': jnp.ones(3, stored), 'ids': jnp.zeros(2, jnp.int32)}
-  got = precision.make_narrow(computed, params, params)(params)
+  where = jax.tree.map(lambda x: x.sharding, params)
+  got = precision.make_copy(computed, params, where, where)(params)
   assert got is params
   assert all(x is y for x, y in zip(*map(jax.tree.leaves, (
       precision.narrowed(params, computed), params))))

@@ -1,0 +1,76 @@
+"""TPU chips and slices that need not be here: what programs are compiled and reckoned for.
+
+Figures are per chip, from cloud.google.com/tpu/docs (v4, v5e, v5p, v6e),
+but for the memory that a program may use, which is what the compiler says it has.
+"""
+
+import dataclasses
+import importlib.util
+import os
+import re
+
+import jax
+
+_GB, _GIB = 1e9, 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+  """One device as a program sees it.
+
+  Attributes:
+    flops: bfloat16 per second, the matrix unit's dense peak.
+    hbm_bytes: that programs may use.
+    hbm_bandwidth, ici_bandwidth: bytes per second, to memory and to all neighbours together.
+  """
+
+  name: str
+  flops: float
+  hbm_bytes: float
+  hbm_bandwidth: float
+  ici_bandwidth: float
+
+
+CHIPS = {
+    'v4': Chip('TPU v4', 275e12, 31.25 * _GIB, 1228 * _GB, 300 * _GB),
+    'v5e': Chip('TPU v5e', 197e12, 15.75 * _GIB, 819 * _GB, 200 * _GB),
+    'v5p': Chip('TPU v5p', 459e12, 95.74 * _GIB, 2765 * _GB, 600 * _GB),
+    'v6e': Chip('TPU v6e', 918e12, 31.25 * _GIB, 1640 * _GB, 448 * _GB),
+}
+
+
+def chip(topology: str) -> Chip:
+  """The chip of a topology such as 'v5p:2x4x4'.
+
+  Raises:
+    ValueError: another form, or a chip that is not in `CHIPS`.
+  """
+  name, _, shape = topology.partition(':')
+  if name not in CHIPS or not re.fullmatch(r'\d+(x\d+){1,2}', shape):
+    raise ValueError(f'topology {topology!r} is unknown; give one of {sorted(CHIPS)} and the shape '
+                     'of its slice, such as v5e:4x4, v6e:4x4 or v5p:2x4x4')
+  return CHIPS[name]
+
+
+def devices(topology: str) -> list[jax.Device]:
+  """The devices of that slice, to compile for; nothing can run on them.
+
+  Raises:
+    ValueError: an unknown topology, one that the compiler refuses, or no compiler.
+  """
+  from jax.experimental import topologies
+
+  chip(topology)
+  if importlib.util.find_spec('libtpu') is None:
+    raise ValueError("the TPU compiler is not installed; pip install -e '.[tpu]' (no TPU is "
+                     'needed to run it)')
+  # Read by libtpu when it is loaded: there is no TPU to ask, and another process may have loaded it.
+  os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+  os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
+  try:
+    description = topologies.get_topology_desc(platform='tpu', topology_name=topology)
+  except Exception as error:  # whatever the plugin raises
+    reason = str(error).partition('\n')[0]
+    raise ValueError(f'topology {topology!r}: {reason}; name a slice that exists, such as v5e:4x4, '
+                     'v6e:4x4 or v5p:2x4x4') from error
+  return list(description.devices)

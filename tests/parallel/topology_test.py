@@ -1,0 +1,31 @@
+"""TPU slices that are not here."""
+
+import pytest
+
+from mem1_jax.parallel import topology
+
+
+@pytest.mark.parametrize('name', ['v5e', 'v7:2x2', 'v5e:2', 'v5e:axb', '', 'v5p:2x2x2x2'])
+def test_an_unknown_name_says_what_is_known(name):
+  with pytest.raises(ValueError, match='such as v5e:4x4'):
+    topology.chip(name)
+
+
+@pytest.mark.parametrize('name, kind, num', [('v5e:2x2', 'TPU v5 lite', 4), ('v6e:4x4', 'TPU v6 lite', 16),
+                                             ('v5p:2x4x4', 'TPU v5', 32)])
+def test_devices_to_compile_for(name, kind, num):
+  pytest.importorskip('libtpu')
+  devices = topology.devices(name)
+  assert len(devices) == num and {d.device_kind for d in devices} == {kind}
+
+
+def test_a_slice_that_there_is_not():
+  pytest.importorskip('libtpu')
+  with pytest.raises(ValueError, match='v5e:3x5.*name a slice that exists'):
+    topology.devices('v5e:3x5')
+
+
+def test_without_the_compiler(monkeypatch):
+  monkeypatch.setattr(topology.importlib.util, 'find_spec', lambda name: None)
+  with pytest.raises(ValueError, match='pip install'):
+    topology.devices('v5e:2x2')
