@@ -115,12 +115,14 @@ def _compose(config: Any, questions: list[Question], split: str,
 
 
 def make_feed(config: Any, composer: Composer, batch: int, start: int):
-  """Batches of tasks from number `start` on, by tf.data where it is wanted and there."""
+  """Batches of tasks from number `start` on, by tf.data where it is wanted and there.
+
+  Every process has all of them; the collector deals them.
+  """
   feeds = {'auto': pipeline.feed, 'tf': pipeline.tfdata_feed, 'numpy': pipeline.numpy_feed}
   if config.data.feed not in feeds:
     raise ValueError(f'data.feed {config.data.feed!r} is unknown; choose one of {sorted(feeds)}.')
-  return feeds[config.data.feed](composer, batch, start, jax.process_index(),
-                                 jax.process_count())
+  return feeds[config.data.feed](composer, batch, start)
 
 
 def _check_source(config: Any):

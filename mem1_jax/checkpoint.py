@@ -21,6 +21,7 @@ import safetensors.numpy
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from mem1_jax.arrays import Params
+from mem1_jax.parallel import multihost
 
 _STATE, _META = 'state', 'meta'
 _ORBAX_MARK = '_CHECKPOINT_METADATA'
@@ -148,13 +149,12 @@ def _set_aside_incomplete(directory: pathlib.Path) -> None:
 
   Such a folder can only come from a copy or deletion that was cut short.
   """
-  if jax.process_index() or not directory.is_dir():
-    return
-  for folder in directory.iterdir():
+  for folder in directory.iterdir() if multihost.is_main() and directory.is_dir() else ():
     needed = [folder / _ORBAX_MARK, folder / _STATE, folder / _META]
     if folder.name.isdigit() and not all(part.exists() for part in needed):
       logging.warning('%s is not a complete checkpoint; set aside and not used', folder)
       folder.rename(folder.with_name(folder.name + '.incomplete'))
+  multihost.barrier()  # none looks for checkpoints before
 
 
 def _abstract(leaf) -> jax.ShapeDtypeStruct:
@@ -207,7 +207,7 @@ def check_origin(meta: dict, origin: dict) -> None:
 
 
 def save_params(path: str | pathlib.Path, params: Params, meta: dict, dtype: str) -> None:
-  """Writes `path/model.safetensors` and `path/config.json`.
+  """Writes `path/model.safetensors` and `path/config.json`, once; every process calls it.
 
   Args:
     params: nested dictionaries of arrays; keys are joined with dots.
@@ -225,15 +225,19 @@ def save_params(path: str | pathlib.Path, params: Params, meta: dict, dtype: str
     names = [jax.tree_util.keystr((key,), simple=True) for key in keys]
     if any('.' in name for name in names):
       raise ValueError(f'the key {names} contains a dot, which separates levels; rename it')
-    array = np.asarray(leaf)
+    array = multihost.fetch(leaf)
+    if not multihost.is_main():
+      continue
     is_float = jax.numpy.issubdtype(array.dtype, np.floating)
     # safetensors reads the buffer as it lies, so it must be contiguous.
     tensors['.'.join(names)] = np.ascontiguousarray(
         array.astype(_FLOAT_DTYPES[dtype]) if is_float else array)
-  path = pathlib.Path(path)
-  path.mkdir(parents=True, exist_ok=True)
-  safetensors.numpy.save_file(tensors, path / _WEIGHTS)
-  (path / _CONFIG).write_text(json.dumps(meta, indent=2, sort_keys=True) + '\n')
+  if multihost.is_main():
+    path = pathlib.Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    safetensors.numpy.save_file(tensors, path / _WEIGHTS)
+    (path / _CONFIG).write_text(json.dumps(meta, indent=2, sort_keys=True) + '\n')
+  multihost.barrier()
 
 
 def load_meta(path: str | pathlib.Path) -> dict:

@@ -20,6 +20,7 @@ from mem1_jax import assemble, progress
 from mem1_jax.arrays import Params
 from mem1_jax.data.sources import is_held_out_wording
 from mem1_jax.env.rewards import score_answer
+from mem1_jax.parallel import multihost
 from mem1_jax.rollout.collect import Collector, Job, RolloutStats
 from mem1_jax.rollout.decode import Engine
 from mem1_jax.rollout.sampling import Sampling, sampling
@@ -137,7 +138,9 @@ def record(trajectory: Trajectory, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def write_records(path: pathlib.Path, trajectories: Sequence[Trajectory], tokenizer: Tokenizer):
-  """One JSON line per trajectory."""
+  """One JSON line per trajectory, written once."""
+  if not multihost.is_main():
+    return
   path.parent.mkdir(parents=True, exist_ok=True)
   with path.open('w') as file:
     for trajectory in trajectories:
@@ -178,7 +181,9 @@ def run(config: Any, workdir: pathlib.Path, name: str = '',
       write_records(path.with_suffix('.jsonl'), trajectories, tokenizer)
       cell = aggregate(trajectories) | by_wording(trajectories)
       cell |= {'overflow': stats.num_overflow}
-      new = path.with_suffix('.tmp')
-      new.write_text(json.dumps(cell, indent=2) + '\n')
-      new.replace(path)  # a run that is killed leaves a whole cell or none
+      if multihost.is_main():
+        new = path.with_suffix('.tmp')
+        new.write_text(json.dumps(cell, indent=2) + '\n')
+        new.replace(path)  # a run that is killed leaves a whole cell or none
+      multihost.barrier()
   return {str(n): json.loads(path.read_text()) for n, path in files.items() if path.exists()}

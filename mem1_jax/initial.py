@@ -18,6 +18,7 @@ from mem1_jax import checkpoint
 from mem1_jax.arrays import Params
 from mem1_jax.model import gguf_import, hf, hf_config, hf_files
 from mem1_jax.model.config import ModelConfig
+from mem1_jax.parallel import multihost
 from mem1_jax.text import gguf_tokenizer
 
 _HUB_FILES = ['*.json', '*.safetensors', '*.txt', '*.jinja', 'tokenizer.model']
@@ -117,7 +118,7 @@ def params(init: str, config: ModelConfig, shardings: Params | None = None) -> P
   if is_ours:
     ours, _ = checkpoint.load_params(path)
     ours = jax.tree.map(lambda x: x.astype(config.param_dtype), ours)
-    return ours if shardings is None else jax.device_put(ours, shardings)
+    return ours if shardings is None else multihost.put(ours, shardings)
   source = gguf_import.GGUFFile(path) if is_gguf else hf_files.SafetensorsFolder(path)
   return hf.load(source, config, shardings)
 

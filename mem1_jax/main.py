@@ -16,6 +16,7 @@ import jax
 from ml_collections import ConfigDict
 
 from mem1_jax import configs
+from mem1_jax.parallel import multihost
 
 
 def load_config(name: str, overrides: list[str]) -> ConfigDict:
@@ -163,13 +164,21 @@ def _parser() -> argparse.ArgumentParser:
       command.add_argument('--workdir', default=workdir, help='run folder (default: %(default)s)')
     return command
 
-  command = add(train, 'PPO training.', 'runs/train')
+  def add_parallel(function, text: str, workdir: str):
+    command = add(function, text, workdir)
+    command.add_argument('--distributed', action='store_true', help='join the other processes of a '
+                         'TPU pod, Slurm, Kubernetes or Open MPI job; those started by hand set '
+                         'JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID instead')
+    return command
+
+  command = add_parallel(train, 'PPO training.', 'runs/train')
   command.add_argument('--resume', action='store_true', help='continue from the last checkpoint')
   command.add_argument('--profile', type=int, default=0, metavar='ITERATION',
                        help='trace that iteration (≥ 1) for TensorBoard and Perfetto; 0 for none')
-  command = add(sft, 'Supervised training: drills or the scripted expert.', 'runs/sft')
+  command = add_parallel(sft, 'Supervised training: drills or the scripted expert.', 'runs/sft')
   command.add_argument('--resume', action='store_true', help='continue from the last checkpoint')
-  add(evaluate, 'Greedy evaluation of --config.init on eval.objectives.', 'runs/evaluate')
+  add_parallel(evaluate, 'Greedy evaluation of --config.init on eval.objectives.',
+               'runs/evaluate')
   command = add(quickstart, 'PPO, evaluation of three agents, report.', 'runs/quickstart')
   command.add_argument('--resume', action='store_true', help='continue where it was stopped')
   command = add(export, 'Writes parameters as a folder that transformers loads: --config.init, or '
@@ -208,6 +217,8 @@ def run(argv: list[str] | None = None):
   args, rest = _parser().parse_known_args(argv)
   try:
     config = load_config(args.config, rest)
+    if 'distributed' in args:
+      multihost.initialize(args.distributed)
     if config.compilation_cache:
       cache = os.path.abspath(os.path.expanduser(config.compilation_cache))
       jax.config.update('jax_compilation_cache_dir', cache)

@@ -21,6 +21,8 @@ from collections.abc import Mapping
 
 import jax
 
+from mem1_jax.parallel import multihost
+
 JSONL, TENSORBOARD = 'metrics.jsonl', 'tensorboard'
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 _BACKEND_COMPILE = '/jax/core/compile/backend_compile_duration'
@@ -35,7 +37,7 @@ tensorboard/    the same numbers: tensorboard --logdir <this folder>
 
 
 class MetricsWriter:
-  """Writes scalars to `metrics.jsonl`, TensorBoard and, if asked, wandb.
+  """Writes scalars to `metrics.jsonl`, TensorBoard and, if asked, wandb; only the main process does.
 
   Args:
     run_dir: created if missing.
@@ -52,11 +54,13 @@ class MetricsWriter:
   def __init__(self, run_dir: str | os.PathLike, tensorboard: bool = True,
                wandb: Mapping | None = None, resume_step: int | None = None):
     self.path = pathlib.Path(run_dir) / JSONL
+    self._file = self._board = self._wandb = None
+    if not multihost.is_main():
+      return
     self.path.parent.mkdir(parents=True, exist_ok=True)
     if self.path.exists():
       _drop_after(self.path, math.inf if resume_step is None else resume_step)
     self._file = self.path.open('a')
-    self._board = self._wandb = None
     if tensorboard:
       import tensorboardX  # takes a second to import
       purge_step = None if resume_step is None else resume_step + 1
@@ -67,6 +71,8 @@ class MetricsWriter:
 
   def write(self, step: int, scalars: Mapping) -> None:
     """Records numbers, numpy or jax scalars under `step` (waits for jax ones)."""
+    if self._file is None:
+      return
     values = {name: float(x) for name, x in scalars.items()}
     finite = {name: x if math.isfinite(x) else None for name, x in values.items()}
     line = {'step': int(step), 'time': time.time()} | finite
@@ -80,7 +86,8 @@ class MetricsWriter:
       self._wandb.log(values, step=int(step))
 
   def close(self) -> None:
-    self._file.close()
+    if self._file is not None:
+      self._file.close()
     if self._board is not None:
       self._board.close()
     if self._wandb is not None:
@@ -161,13 +168,16 @@ def describe_run(run_dir: str | os.PathLike, config_text: str, seed: int,
                  extra: Mapping | None = None, files: Mapping[str, str] | None = None) -> dict:
   """Writes `run.json`, `config.txt` and `README.txt`; returns what is in run.json.
 
-  Called again (a resumed run), it adds to run.json's list of starts.
+  Called again (a resumed run), it adds to run.json's list of starts. Only the main process writes;
+  others get {}.
 
   Args:
     config_text: the config, readable.
     extra: JSON to add to run.json.
     files: {name: what it is} of further files, for README.txt.
   """
+  if not multihost.is_main():
+    return {}
   run_dir = pathlib.Path(run_dir)
   run_dir.mkdir(parents=True, exist_ok=True)
   start = {

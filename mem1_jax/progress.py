@@ -9,6 +9,8 @@ import rich.console
 import rich.progress
 import rich.text
 
+from mem1_jax.parallel import multihost
+
 _LINE_EVERY_S = 20.0
 
 
@@ -67,7 +69,13 @@ def _minutes(seconds: float) -> str:
 @contextlib.contextmanager
 def bar(name: str, total: int, console: rich.console.Console | None = None,
         line_every_s: float = _LINE_EVERY_S) -> Iterator[Progress]:
-  """A `Progress` on standard error, so that standard output stays for results."""
+  """A `Progress` on standard error, so that standard output stays for results.
+
+  Only the main process shows it.
+  """
+  if not multihost.is_main():
+    yield Progress(name, total, None, lambda line: None, line_every_s)
+    return
   console = console or rich.console.Console(file=sys.stderr)
   if not console.is_terminal:
     emit = lambda line: print(line, file=console.file, flush=True)

@@ -32,7 +32,7 @@ from mem1_jax.metrics import MetricsWriter, describe_run
 from mem1_jax.model import lora
 from mem1_jax.ops import rounding
 from mem1_jax.ops.logprobs import token_logprobs
-from mem1_jax.parallel import sharding
+from mem1_jax.parallel import multihost, sharding
 from mem1_jax.text.tokenizer import Tokenizer
 
 _MOST_TOO_LONG = 100  # examples longer than a row, one after another, before a run stops
@@ -241,10 +241,15 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib
   optim_config = assemble.make_optim_config(config, config.sft.steps)
   optimizer = optim.make(optim_config, optim_config.policy_lr)
   params, origin = assemble.initial_params(config, policy), assemble.origin(config)
-  trained, frozen = assemble.trainable(config, params, 'policy')
-  state, begun = (trained, optimizer.init(trained)), 0
+
+  def init(params):
+    trained, frozen = assemble.trainable(config, params, 'policy')
+    return (trained, optimizer.init(trained)), frozen
+
+  state, frozen = jax.eval_shape(init, params)
   shardings = make_shardings(policy, state, config.sft.rows_per_step, frozen)
-  state = jax.device_put(state, shardings[0])
+  state, frozen = jax.jit(init, donate_argnums=0, out_shardings=shardings[::2])(params)
+  begun = 0
   checkpoints = checkpoint.Checkpointer(workdir / 'checkpoints', config.checkpoint.keep)
   if checkpoints.steps():
     checkpoint.check_resumed(workdir, is_resumed)
@@ -260,7 +265,7 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib
   num_tokens, since = 0, time.monotonic()
   with progress.bar(f'SFT {config.sft.data}', config.sft.steps - begun) as bar:
     for i, episodes in zip(range(begun + 1, config.sft.steps + 1), prefetched(examples)):
-      episodes, number = jax.device_put((episodes, np.int32(i)), (shardings[1], whole))
+      episodes, number = multihost.put((episodes, np.int32(i)), (shardings[1], whole))
       with jax.transfer_guard('disallow'):
         state, metrics = step(state, episodes, frozen, number)
       metrics = {name: float(x) for name, x in jax.device_get(metrics).items()}

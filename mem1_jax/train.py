@@ -24,7 +24,7 @@ from mem1_jax.evaluate import Evaluator, aggregate, write_records
 from mem1_jax.memory import layout
 from mem1_jax.metrics import CompileCounter, MetricsWriter, describe_run
 from mem1_jax.model import Critic, Policy, build_critic, lora, precision
-from mem1_jax.parallel import sharding
+from mem1_jax.parallel import multihost, sharding
 from mem1_jax.rl import advantages
 from mem1_jax.rl.config import PPOConfig
 from mem1_jax.rl.learner import (
@@ -151,7 +151,7 @@ def build(config: Any) -> Trainer:
                 has_gaps=True, row_length=config.rows.length),
       Evaluator(config, programs.engine, tokenizer, environment),
       programs.score, programs.update, programs.acting, programs.ppo, programs.shardings,
-      jax.device_put(jax.random.key(config.seed), programs.shardings.whole),
+      multihost.put(jax.random.key(config.seed), programs.shardings.whole),
       reference, programs.init(initial))
 
 
@@ -183,7 +183,7 @@ def learn(trainer: Trainer, trajectories: list[Trajectory]) -> dict[str, float]:
       c['reward'][np.flatnonzero(c['is_generated'])[-1]] += less
   episodes, packed = layout.pack(columns, config.ppo.num_rows, config.rows.length,
                                  trainer.tokenizer.pad_id)
-  episodes, num_rows = jax.device_put(
+  episodes, num_rows = multihost.put(
       (episodes, np.int32(packed.num_rows)), (trainer.shardings.rows, trainer.shardings.whole))
   state = trainer.state
   batch = trainer.score(

@@ -30,7 +30,7 @@ ARROWS = {
     'agents': {'types', 'text', 'memory', 'retrieval'},
     'model': {'types', 'arrays', 'ops', 'parallel'},
     'rl': {'types', 'arrays', 'ops', 'parallel'},
-    'progress': _HOST,
+    'progress': {'types', 'parallel'},
     'optim': {'types', 'arrays', 'parallel'},
     'checkpoint': {'types', 'arrays', 'parallel'},
     'metrics': {'types', 'arrays', 'parallel'},

@@ -49,11 +49,14 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
   """The mesh of `config` on the first of `devices` (default: all); says if some stay idle.
 
   Raises:
-    ValueError: as `MeshConfig.sizes`.
+    ValueError: as `MeshConfig.sizes`, or a process would have none of the devices.
   """
   devices = list(jax.devices() if devices is None else devices)
   sizes = config.sizes(len(devices))
   used = math.prod(sizes)
+  if idle := {d.process_index for d in devices} - {d.process_index for d in devices[:used]}:
+    raise ValueError(f'the mesh uses {used} of {len(devices)} devices, none of processes '
+                     f'{sorted(idle)}; set a size to -1 to use all, or start fewer processes')
   if used < len(devices):
     logging.warning('the mesh uses %d of %d devices; set one of mesh.data, mesh.fsdp and '
                     'mesh.tensor to -1 to use all', used, len(devices))
@@ -62,5 +65,5 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
 
 
 def one_device() -> jax.sharding.Mesh:
-  """The mesh of the default device alone."""
-  return make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+  """The mesh of this process's default device alone."""
+  return make_mesh(MeshConfig(1, 1, 1), jax.local_devices()[:1])

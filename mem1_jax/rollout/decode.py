@@ -16,7 +16,7 @@ import numpy as np
 from mem1_jax.arrays import Array, KVCache, MemoryState, Params, Turn, pytree
 from mem1_jax.model import cache as cache_lib
 from mem1_jax.ops.logprobs import sampling_logits
-from mem1_jax.parallel import sharding
+from mem1_jax.parallel import multihost, sharding
 from mem1_jax.rollout.sampling import Sampling, sample, sampling
 from mem1_jax.rollout.stop import build_stop_table
 from mem1_jax.types import Stop
@@ -51,7 +51,8 @@ class Engine:
   """Compiled `read` and `take_turn` over one cache of fixed size.
 
   The stop table is the automaton of rollout/stop.py over the vocabulary. Parameters, cache and
-  slots lie on the policy's mesh; arrays of the host are put there.
+  slots lie on the policy's mesh; arrays of the host are put there, each slot as the process has it
+  that owns it (parallel/multihost.py).
 
   Args:
     params: the shardings of the parameters, or one for all; None for the policy's own, without
@@ -87,17 +88,18 @@ class Engine:
 
   @functools.cached_property
   def _table(self) -> Array:
-    return jax.device_put(self._host_table, self.whole)
+    return multihost.put(self._host_table, self.whole)
 
   def read(self, params: Params, cache: KVCache, tokens_BP, position_BP, length_B) -> KVCache:
     """Reads new questions into the slots with `length > 0`; other slots stay as they are."""
-    question = jax.device_put((tokens_BP, position_BP, length_B), self.slots)
+    question = multihost.put_rows((tokens_BP, position_BP, length_B), self.slots)
     return self._read(params, cache, *question)
 
   def take_turn(self, params: Params, cache: KVCache, memory: MemoryState, key_B,
                 options: Sampling) -> tuple[Turn, KVCache]:
     """One turn of every slot with `memory.length > 0`. The cache is donated."""
-    memory, options = jax.device_put((memory, options), (self.slots, self.whole))
+    memory = multihost.put_rows(memory, self.slots)
+    options = multihost.put(options, self.whole)
     return self._turn(params, cache, self._table, memory, key_B, options)
 
   def lower_turn(self, params: Params) -> jax.stages.Lowered:

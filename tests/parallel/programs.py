@@ -13,8 +13,8 @@ import optax
 
 from mem1_jax import arrays, sft
 from mem1_jax.model import build_critic, build_policy, lora
-from mem1_jax.parallel import sharding
-from mem1_jax.parallel.mesh import MeshConfig, make_mesh
+from mem1_jax.parallel import multihost, sharding
+from mem1_jax.parallel.mesh import MeshConfig, make_mesh, one_device
 from mem1_jax.rl import learner, networks
 from mem1_jax.rl.config import PPOConfig
 from mem1_jax.rollout.decode import Engine, EngineConfig
@@ -75,8 +75,8 @@ def params(rank):
 
 @functools.cache
 def built(*sizes):
-  """(policy, critic) on the mesh data x fsdp x tensor."""
-  mesh = make_mesh(MeshConfig(*sizes))
+  """(policy, critic) on the mesh data x fsdp x tensor; 1 x 1 x 1 is on this process's own device."""
+  mesh = one_device() if sizes == (1, 1, 1) else make_mesh(MeshConfig(*sizes))
   return build_policy(CONFIG, 'chunked', mesh), build_critic(CONFIG, 'chunked', mesh)
 
 
@@ -100,7 +100,7 @@ def ppo(*sizes, rank=0):
   shardings = learner.make_shardings(policy.mesh, axes, state, reference, PPO)
   functions = networks.Networks(policy.apply, policy.head, critic.apply)
   return PPOPrograms(
-      *jax.device_put((state, reference), (shardings.state, shardings.reference)), shardings,
+      *multihost.put((state, reference), (shardings.state, shardings.reference)), shardings,
       learner.make_score(functions, PPO, shardings),
       learner.make_update(functions, OPTIMIZER, OPTIMIZER, PPO, shardings))
 
@@ -108,7 +108,7 @@ def ppo(*sizes, rank=0):
 def ppo_step(programs):
   """(state, metrics) after one step on `episodes()`, all rows but one filled."""
   where = programs.shardings
-  rows, num_rows, key = jax.device_put(
+  rows, num_rows, key = multihost.put(
       (episodes(), np.int32(ROWS - 1), jax.random.key(0)), (where.rows, where.whole, where.whole))
   with jax.transfer_guard('disallow'):
     batch = programs.score(
@@ -126,7 +126,7 @@ def sft_step(*sizes, rank=0):
   shardings = sft.make_shardings(policy, state, ROWS, frozen)
   step = sft.make_step(policy, OPTIMIZER, PPO.num_valid, shardings)
   where = *shardings, sharding.whole(policy.mesh)
-  state, metrics = step(*jax.device_put((state, episodes(), frozen, np.int32(1)), where))
+  state, metrics = step(*multihost.put((state, episodes(), frozen, np.int32(1)), where))
   return state, jax.device_get(metrics)
 
 
@@ -140,7 +140,7 @@ def engine(*sizes, rank=0):
       SLOTS, question_capacity=8, context_capacity=16, turn_capacity=8, cache_capacity=96,
       prefill_chunk=4, num_valid=len(fakes.VOCABULARY))
   return (Engine(policy, config, fakes.VOCABULARY, fakes.EOS, fakes.PAD, shardings),
-          jax.device_put(whole, shardings))
+          multihost.put(whole, shardings))
 
 
 def contexts(turn, is_live_B):
@@ -168,7 +168,7 @@ def turns(*sizes, rank=0):
     memory, key_B = contexts(turn, is_live_B), keys(programs, turn)
     with jax.transfer_guard('disallow'):
       out, cache = programs.take_turn(policy, cache, memory, key_B, sampling(max_tokens=8))
-    written.append(jax.device_get(out))
+    written.append(multihost.fetch_rows(out))
   return written, cache
 
 
