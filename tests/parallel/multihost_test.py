@@ -1,5 +1,6 @@
 """Real processes, as on several hosts: they compute together what one process computes alone."""
 
+import json
 import os
 import pathlib
 import socket
@@ -7,9 +8,13 @@ import subprocess
 import sys
 import time
 
+import jax
+import numpy as np
 import pytest
 
+from mem1_jax import metrics, train
 from mem1_jax.parallel import multihost
+from tests.parallel import multihost_worker, programs
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -59,7 +64,59 @@ def test_rows_and_objects(tmp_path):
 
 
 def test_a_ppo_step_is_that_of_one_device(tmp_path):
-  print(run('ppo_step', tmp_path, num_devices=4)[0])
+  run('ppo_step', tmp_path, num_devices=4)
+  state, want = programs.ppo_step(programs.ppo(1, 1, 1))
+  got = np.load(tmp_path / 'metrics.npz')
+  for name in ('policy_loss', 'value_loss', 'kl_loss', 'entropy', 'policy_grad_norm',
+               'value_grad_norm', 'kl', 'value_mean', 'target_mean'):
+    assert abs(got[name] - want[name]) <= 1e-5 * max(1e-2, abs(want[name])), name
+  got = np.load(tmp_path / 'state.npz').values()
+  for x, y in zip(got, jax.tree.leaves(state), strict=True):  # parameters and gradients
+    assert np.linalg.norm(np.float64(x) - y) <= 1e-5 * np.linalg.norm(y)
+
+
+def test_an_episode_that_goes_on_keeps_no_host_waiting(tmp_path):
+  run('uneven', tmp_path, num_devices=1)
+
+
+@pytest.fixture(scope='module')
+def alone(tmp_path_factory):
+  """A training of four iterations by one process."""
+  folder = tmp_path_factory.mktemp('alone')
+  train.run(multihost_worker.training_config(4, 1, 1, 1), folder)
+  return folder
+
+
+def same_metrics(one, many):
+  """Checks that the lines of two runs agree but for times, rounding apart."""
+  one, many = (metrics.read_metrics(folder) for folder in (one, many))
+  assert [line['step'] for line in many] == list(range(1, len(many) + 1))
+  for want, got in zip(one, many):
+    # A run evaluates after its last iteration, too.
+    for name in (got.keys() & want.keys()) - {'time', 'seconds', 'rollout_seconds', 'rollout_tokens_per_s'}:
+      # A gradient clipped to norm 1 in Adam's first steps: what is near 0 has any sign.
+      tolerance = 1e-6 if name.startswith('logprob_gap') else 1e-3 * max(1e-2, abs(want[name]))
+      assert abs(got[name] - want[name]) <= tolerance, (want['step'], name, want[name], got[name])
+
+
+def test_a_run_goes_from_one_process_to_two_and_back(tmp_path, alone):
+  folder = tmp_path / 'run'
+  train.run(multihost_worker.training_config(1, 1, 1, 1), folder)
+  run('resume', tmp_path, num_devices=1)
+  trainer = train.run(multihost_worker.training_config(4, 1, 1, 1), folder, is_resumed=True)
+  assert trainer.iteration == 4
+  same_metrics(alone, folder)
+  starts = json.loads((folder / 'run.json').read_text())['starts']
+  assert [start['machine']['num_processes'] for start in starts] == [1, 2, 2, 1]
+  for name in ('iteration-00002.jsonl', 'iteration-00004.jsonl'):
+    want, got = ([json.loads(line)['turns'] for line in (where / 'samples' / name).open()]
+                 for where in (alone, folder))
+    assert len(want) == 4 and got == want
+
+
+def test_a_tensor_axis_across_processes(tmp_path, alone):
+  run('across', tmp_path, num_devices=1)
+  same_metrics(alone, tmp_path / 'run')
 
 
 @pytest.mark.parametrize('variables, is_cluster, message', [

@@ -18,9 +18,15 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 import numpy as np  # noqa: E402
 
 from mem1_jax import train  # noqa: E402
+from mem1_jax.env import qa  # noqa: E402
 from mem1_jax.parallel import sharding  # noqa: E402
 from mem1_jax.parallel.mesh import MeshConfig, make_mesh  # noqa: E402
+from mem1_jax.rollout import collect  # noqa: E402
+from mem1_jax.rollout.collect import Collector  # noqa: E402
+from mem1_jax.rollout.sampling import sampling  # noqa: E402
 from tests.parallel import programs  # noqa: E402
+from tests.rollout import collect_test, fakes  # noqa: E402
+from tests.tiny import tiny_config  # noqa: E402
 
 
 def helpers(folder):
@@ -59,24 +65,102 @@ def helpers(folder):
 
 
 def ppo_step(folder):
-  """One PPO step on fixed trajectories is that of one device."""
+  """One PPO step on fixed trajectories on 2x2x2; multihost_test.py compares it with one device."""
+  state, metrics = programs.ppo_step(programs.ppo(2, 2, 2))
+  leaves = [multihost.fetch(x) for x in jax.tree.leaves(state)]
+  if multihost.is_main():
+    np.savez(folder / 'state.npz', *leaves)
+    np.savez(folder / 'metrics.npz', **metrics)
+
+
+def uneven(folder):
+  """The episodes of one process end at once, those of the other go on: none waits for ever."""
   del folder
-  one, want = programs.ppo_step(programs.ppo(1, 1, 1))
-  many, got = programs.ppo_step(programs.ppo(2, 2, 2))
-  for name in ('policy_loss', 'value_loss', 'kl_loss', 'entropy', 'policy_grad_norm',
-               'value_grad_norm', 'kl', 'value_mean', 'target_mean'):
-    error = abs(got[name] - want[name]) / max(1e-2, abs(want[name]))
-    print(f'{name}: {want[name]:.7g}, relative error {error:.1e}')
-    assert error <= 1e-5, name
-  for name in ('policy_opt', 'value_opt', 'policy', 'value'):  # the first two hold gradients
-    pairs = [(np.float64(multihost.fetch(x)), np.float64(y)) for x, y in zip(
-        jax.tree.leaves(getattr(many, name)), jax.tree.leaves(getattr(one, name)), strict=True)]
-    worst = max(np.linalg.norm(x - y) / np.linalg.norm(y) for x, y in pairs)
-    print(f'{name}: relative error {worst:.1e}')
-    assert worst <= 1e-5, name
+  mesh = make_mesh(MeshConfig(-1, 1, 1))
+  engine = fakes.engine(fakes.Chain(mesh=mesh), num_slots=2)
+  params = multihost.put(np.asarray(collect_test.SEARCH), sharding.whole(mesh))
+  begun = []
+
+  def begin(task):  # the jobs with an even number are those of process 0
+    begun.append(int(task.id[1:]))
+    turns = 9 if begun[-1] % 2 else 1
+    return qa.QAEpisode(task, collect_test.Shelf(), qa.QAConfig(1, 50, None, max_turns=turns))
+
+  def run(begin, on_done=lambda _: None):
+    collector = Collector(
+        engine, collect_test.Reader(), begin, fakes.VOCABULARY, 0, has_gaps=False)
+    return collector.run(params, [collect_test.job(i) for i in range(5)],
+                         sampling(is_greedy=True, max_tokens=8), on_done=on_done)
+
+  heard = []
+  trajectories, stats = run(begin, heard.append)
+  assert begun == ([0, 2, 4], [1, 3])[jax.process_index()]
+  assert [len(t.turns) for t in trajectories] == [1, 9, 1, 9, 1]
+  assert (stats.num_turns, stats.num_generated) == (21, 63)
+  assert sorted(t.task.id for t in heard) == [t.task.id for t in trajectories]
+
+  def fail(task):
+    if task.id == 't3':
+      raise ValueError('no such book')
+    return begin(task)
+
+  message = None
+  try:
+    run(fail)
+  except (ValueError, RuntimeError) as error:
+    message = f'{type(error).__name__}: {error}'
+  other = "RuntimeError: process 1 stopped the rollout: ValueError('no such book')"
+  assert message == (other, 'ValueError: no such book')[jax.process_index()], message
+  assert len(run(begin)[0]) == 5  # nothing of it is left
 
 
-SCENARIOS = {function.__name__: function for function in (helpers, ppo_step)}
+def training_config(iterations, *mesh):
+  """The tiny config with slots and rows that several devices share."""
+  config = tiny_config()
+  config.mesh.data, config.mesh.fsdp, config.mesh.tensor = mesh
+  config.rollout.num_slots = config.ppo.num_rows = 4
+  config.ppo.tasks, config.ppo.micro_rows, config.ppo.iterations = 6, 2, iterations
+  config.checkpoint.every = 1
+  return config
+
+
+def counted_steps():
+  """A list that grows by (task, turn) of each step of an environment in this process."""
+  steps = []
+
+  def step_many(episodes, actions):
+    steps.extend((episode.task.id, episode.turns) for episode in episodes)
+    return qa.step_many(episodes, actions)
+
+  collect.step_many = step_many
+  return steps
+
+
+def resume(folder):
+  """The second iteration of a run that one process began, then the third, resumed once more."""
+  train.run(training_config(2, 2, 1, 1), folder / 'run', is_resumed=True)
+  steps = counted_steps()
+  trainer = train.run(training_config(3, 2, 1, 1), folder / 'run', is_resumed=True)
+  assert trainer.iteration == 3 and trainer.next_index == 18
+  assert len(steps) > 6  # both processes have their share, none twice
+  _check_steps(steps)
+
+
+def across(folder):
+  """Training from the start, the tensor axis across the processes."""
+  steps = counted_steps()
+  train.run(training_config(2, 1, 1, 2), folder / 'run')
+  assert bool(steps) == multihost.is_main()
+  _check_steps(steps)
+
+
+def _check_steps(steps):
+  everywhere = [step for part in multihost.gather(steps) for step in part]
+  assert len(set(everywhere)) == len(everywhere)
+
+
+SCENARIOS = {function.__name__: function for function in (
+    helpers, ppo_step, uneven, resume, across)}
 
 
 if __name__ == '__main__':
