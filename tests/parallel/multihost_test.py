@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from mem1_jax import metrics, train
+from mem1_jax import checkpoint, evaluate, metrics, sft, train
 from mem1_jax.parallel import multihost
 from tests.parallel import multihost_worker, programs
 
@@ -99,6 +99,7 @@ def same_metrics(one, many):
       assert abs(got[name] - want[name]) <= tolerance, (want['step'], name, want[name], got[name])
 
 
+@pytest.mark.slow
 def test_a_run_goes_from_one_process_to_two_and_back(tmp_path, alone):
   folder = tmp_path / 'run'
   train.run(multihost_worker.training_config(1, 1, 1, 1), folder)
@@ -114,6 +115,24 @@ def test_a_run_goes_from_one_process_to_two_and_back(tmp_path, alone):
     assert len(want) == 4 and got == want
 
 
+@pytest.mark.slow
+def test_supervised_training_and_evaluation(tmp_path):
+  run('commands', tmp_path, num_devices=1)
+  config = multihost_worker.training_config(1, 1, 1, 1)
+  one, _ = checkpoint.load_params(sft.run(config, tmp_path / 'one'))
+  many, _ = checkpoint.load_params(tmp_path / 'sft/params')
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), many, one)
+  lines = [json.loads(line)['step'] for line in (tmp_path / 'sft/metrics.jsonl').open()]
+  assert lines == [1, 2, 3, 4]
+  config.init = str(tmp_path / 'sft/params')
+  want = evaluate.run(config, tmp_path / 'one-evaluation')
+  got = json.loads((tmp_path / 'cells.json').read_text())
+  for n, cell in want.items():
+    assert {k: v for k, v in cell.items() if k != 'seconds'} == {
+        k: v for k, v in got[n].items() if k != 'seconds'}
+    assert len((tmp_path / f'evaluation/mem1-{n}.jsonl').read_text().splitlines()) == 4
+
+
 def test_a_tensor_axis_across_processes(tmp_path, alone):
   run('across', tmp_path, num_devices=1)
   same_metrics(alone, tmp_path / 'run')
@@ -126,6 +145,10 @@ def test_a_tensor_axis_across_processes(tmp_path, alone):
     ({'JAX_COORDINATOR_ADDRESS': 'host0'}, False, 'JAX_COORDINATOR_ADDRESS=host0 has no port'),
     ({}, True, 'found no TPU pod, Slurm, .* set them')])
 def test_wrong_settings_say_what_to_do(variables, is_cluster, message, monkeypatch):
+  def find_nothing(*arguments, **options):  # jax, where it has no cluster
+    raise ValueError('coordinator_address should be defined.')
+
+  monkeypatch.setattr(jax.distributed, 'initialize', find_nothing)
   for name, value in variables.items():
     monkeypatch.setenv(name, value)
   with pytest.raises(ValueError, match=message):

@@ -4,6 +4,7 @@ Every assertion is made on every process. Environment variables say which proces
 do in runs that are started by hand.
 """
 
+import json
 import pathlib
 import sys
 
@@ -17,7 +18,7 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 import numpy as np  # noqa: E402
 
-from mem1_jax import train  # noqa: E402
+from mem1_jax import evaluate, sft, train  # noqa: E402
 from mem1_jax.env import qa  # noqa: E402
 from mem1_jax.parallel import sharding  # noqa: E402
 from mem1_jax.parallel.mesh import MeshConfig, make_mesh  # noqa: E402
@@ -149,7 +150,9 @@ def resume(folder):
 def across(folder):
   """Training from the start, the tensor axis across the processes."""
   steps = counted_steps()
-  train.run(training_config(2, 1, 1, 2), folder / 'run')
+  config = training_config(2, 1, 1, 2)
+  config.eval.every = 0
+  train.run(config, folder / 'run')
   assert bool(steps) == multihost.is_main()
   _check_steps(steps)
 
@@ -159,8 +162,21 @@ def _check_steps(steps):
   assert len(set(everywhere)) == len(everywhere)
 
 
+def commands(folder):
+  """Supervised training, stopped and resumed, and the evaluation of its parameters."""
+  config = training_config(1, 2, 1, 1)
+  config.sft.steps = 2
+  sft.run(config, folder / 'sft')
+  config.sft.steps = 4
+  config.init = str(sft.run(config, folder / 'sft', is_resumed=True))
+  cells = evaluate.run(config, folder / 'evaluation')
+  assert set(cells) == {'1', '2'}
+  if multihost.is_main():
+    (folder / 'cells.json').write_text(json.dumps(cells))
+
+
 SCENARIOS = {function.__name__: function for function in (
-    helpers, ppo_step, uneven, resume, across)}
+    helpers, ppo_step, uneven, resume, across, commands)}
 
 
 if __name__ == '__main__':
