@@ -48,7 +48,8 @@ class Checkpointer:
   """Keeps the latest checkpoints of a run and, if asked, the best one.
 
   A checkpoint is written beside its final name and renamed when complete, so
-  one that was cut short is never seen. `save` returns when it is on disk.
+  one that was cut short is never seen. `save` returns when it is on disk. With several processes
+  each calls every method, on a folder that all of them see; Orbax writes it once.
 
   Args:
     directory: created if missing; nothing else should be put there.

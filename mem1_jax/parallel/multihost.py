@@ -10,6 +10,9 @@ What differs is what only a host knows: its environments. A process steps those 
 
 and reads and writes arrays [rows, …] of full size, of which only its own rows count. Where one
 process is all there is, everything here is what jax does anyway, and free.
+
+An error that all processes meet ends all. So does one of an environment (rollout/collect.py). Of a
+process that dies alone the others hear from jax's heartbeat, within two minutes, and die.
 """
 
 import functools
@@ -97,8 +100,13 @@ def _make_array(shape: tuple[int, ...], sharding: Sharding, part) -> jax.Array:
 def fetch(x: jax.Array | np.ndarray) -> np.ndarray:
   """All of an array on every process, wherever it lies."""
   if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
-    x = jax.jit(lambda x: x, out_shardings=NamedSharding(x.sharding.mesh, PartitionSpec()))(x)
+    x = _replication(x.sharding.mesh)(x)
   return jax.device_get(x)
+
+
+@functools.cache
+def _replication(mesh: Mesh):
+  return jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 def owners(sharding: Sharding, num_rows: int) -> np.ndarray:

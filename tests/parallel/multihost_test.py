@@ -119,6 +119,7 @@ def test_a_run_goes_from_one_process_to_two_and_back(tmp_path, alone):
 def test_supervised_training_and_evaluation(tmp_path):
   run('commands', tmp_path, num_devices=1)
   config = multihost_worker.training_config(1, 1, 1, 1)
+  config.lora.rank = 2
   one, _ = checkpoint.load_params(sft.run(config, tmp_path / 'one'))
   many, _ = checkpoint.load_params(tmp_path / 'sft/params')
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), many, one)

@@ -57,6 +57,11 @@ def helpers(folder):
   key = multihost.put(jax.random.key(3), whole)
   np.testing.assert_array_equal(jax.random.key_data(key).addressable_data(0),
                                 jax.random.key_data(jax.random.key(3)))
+  try:
+    make_mesh(MeshConfig(1, 1, 1))
+    raise AssertionError('a mesh without the devices of process 1')
+  except ValueError as error:
+    assert 'uses 1 of 4 devices, none of processes [1]; set a size to -1' in str(error)
   long = b'x' * (multihost._CHUNK_BYTES * 2 * me + me)  # one chunk, and three
   with jax.transfer_guard('disallow'):
     assert multihost.gather((me, long)) == [
@@ -165,7 +170,7 @@ def _check_steps(steps):
 def commands(folder):
   """Supervised training, stopped and resumed, and the evaluation of its parameters."""
   config = training_config(1, 2, 1, 1)
-  config.sft.steps = 2
+  config.sft.steps, config.lora.rank = 2, 2
   sft.run(config, folder / 'sft')
   config.sft.steps = 4
   config.init = str(sft.run(config, folder / 'sft', is_resumed=True))
