@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 
 import jax
@@ -55,13 +56,20 @@ def step(trainer, state=None):
   return (*trainer.update(state, batch, num_rows, trainer.key, trainer.reference), batch)
 
 
+def _combinations():
+  """All of them; each critic, reference and rank is in the default tests once or twice."""
+  default = {('separate', 'initial', 0), ('lora', 'none', RANK), ('head', 'none', 0),
+             ('head', 'initial', RANK)}
+  every = itertools.product(assemble.CRITICS, assemble.REFERENCES, (0, RANK))
+  return [pytest.param(*one, marks=() if one in default else pytest.mark.slow,
+                       id='-'.join((*one[:2], 'lora' if one[2] else 'whole'))) for one in every]
+
+
 def num_bytes(tree):
   return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize('rank', [0, RANK], ids=['whole', 'lora'])
-@pytest.mark.parametrize('reference', assemble.REFERENCES)
-@pytest.mark.parametrize('critic', assemble.CRITICS)
+@pytest.mark.parametrize('critic, reference, rank', _combinations())
 def test_one_step_moves_what_is_trained_and_holds_what_is_needed(critic, reference, rank):
   trainer = train.build(variant(critic, reference, rank))
   before, kept = jax.device_get((trainer.state, trainer.reference))
