@@ -6,6 +6,8 @@
 
 VENV="${VENV:-.venv}"
 DRY_RUN="${DRY_RUN:-0}"
+LIBTPU="$VENV/libtpu"  # not among the packages: jax would look for a TPU at every start
+[[ "$LIBTPU" == /* ]] || LIBTPU="$PWD/$LIBTPU"
 SUPPORTED_PYTHONS=(3.11 3.12 3.13)
 
 requirements_file() {  # PYTHON_VERSION, as 3.11
@@ -85,4 +87,15 @@ pip_install() {  # ARGUMENTS of pip install; one short line of progress instead 
       /^Collecting / { n++; if (rewind || n % 25 == 0) show("fetching package " n ": " $2) }
       /^Installing collected packages: / { show("unpacking: " NF - 3 " in all") }
       END { if (rewind) printf "\r\033[K" > "/dev/stderr" }'
+}
+
+install_libtpu() {  # the TPU compiler that jax names, into $LIBTPU; it is for Linux on x86-64 only
+  local requirement
+  if [[ "$(uname -sm)" != 'Linux x86_64' || -d "$LIBTPU" ]]; then return; fi
+  # shellcheck disable=SC2016
+  requirement="$("$VENV/bin/python" -c 'import importlib.metadata as m
+print(next(r for r in m.requires("jax") if r.startswith("libtpu")).partition(";")[0])' \
+    2>/dev/null || true)"
+  say 'the TPU compiler, for tests that compile for TPUs (210 MB)'
+  pip_install --no-deps --target "$LIBTPU" "${requirement:-libtpu}"
 }

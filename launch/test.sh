@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Makes or reuses the environment, then runs the default tests: CPU, no network, no slow ones.
+# The TPU compiler is put beside the environment, since some compile for TPUs that are not there.
 #
 #   bash launch/test.sh                            the default tests
 #   bash launch/test.sh tests/report -k table      arguments go to pytest
@@ -10,4 +11,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/env.sh
 
 bash launch/install.sh cpu
+install_libtpu
+export PYTHONPATH="$LIBTPU${PYTHONPATH:+:$PYTHONPATH}"
 run "$VENV/bin/python" -m pytest -q -m 'not slow and not tpu_aot and not gpu' "$@"

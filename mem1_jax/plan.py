@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 import numpy as np
 from rich import box, console, table
 
@@ -28,7 +29,9 @@ from mem1_jax.roofline import Cost, Workload
 GIB = 2**30
 HBM_KINDS = ('policy', 'critic', 'reference', 'optimizer', 'rollout copy', 'cache', 'batch', 'outputs',
              'temporaries', 'program')
-_HBM_ERROR = re.compile(r'Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm')
+# What the compiler says of a program that does not fit: all that it needs, or its temporaries alone.
+_HBM_NEEDED = re.compile(r'Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm')
+_HBM_TEMPORARIES = re.compile(r'HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds')
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
 
 
@@ -132,12 +135,16 @@ def make(config: Any, topology_name: str, say: Callable[[str], None] = logging.i
 @contextlib.contextmanager
 def _no_compilation_cache():
   """Programs for a slice that is not here cannot be read back from it."""
+  def enable(is_on):
+    jax.config.update('jax_enable_compilation_cache', is_on)
+    compilation_cache.reset_cache()  # it looks at the setting once
+
   before = jax.config.jax_enable_compilation_cache
-  jax.config.update('jax_enable_compilation_cache', False)
+  enable(False)
   try:
     yield
   finally:
-    jax.config.update('jax_enable_compilation_cache', before)
+    enable(before)
 
 
 def _shapes(tree):
@@ -195,11 +202,9 @@ def _report(lower, resident, arguments, chip, num_chips, cost, trips) -> Report:
   try:
     compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
-    used = _HBM_ERROR.search(str(error))
-    if used is None:
+    if 'RESOURCE_EXHAUSTED' not in str(error):
       raise
-    # All that the program needs itself; what else stays on the chip comes on top.
-    hbm['temporaries'] = float(used[1]) * _UNITS[used[2]] - sum(arguments.values())
+    hbm['temporaries'] = refused_temporaries(str(error), sum(arguments.values()), chip)
     is_known = False
   else:
     memory = compiled.memory_analysis()
@@ -216,6 +221,19 @@ def _report(lower, resident, arguments, chip, num_chips, cost, trips) -> Report:
            'links': links / chip.ici_bandwidth}
   limit = max(times, key=times.get)
   return Report(hbm, cost, sent, time.monotonic() - begun, times[limit], limit, is_known)
+
+
+def refused_temporaries(message: str, argument_bytes: float, chip: topology.Chip) -> float:
+  """Bytes of temporaries of a program that the compiler refused, from what it said.
+
+  All of the chip's, which is too many at any rate, where it said something unknown.
+  """
+  if found := _HBM_TEMPORARIES.search(message):
+    return float(found[1]) * _UNITS[found[2]]
+  if found := _HBM_NEEDED.search(message):
+    return max(0.0, float(found[1]) * _UNITS[found[2]] - argument_bytes)
+  logging.warning('the compiler said in a way that is not known: %s', message)
+  return chip.hbm_bytes
 
 
 def _trips(config, model: ModelConfig, work: Workload) -> dict[str, float]:

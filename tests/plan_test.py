@@ -111,11 +111,29 @@ def test_an_unknown_slice_is_one_line(capsys):
   assert 'v9:2x2' in capsys.readouterr().err
 
 
-def test_the_compilers_own_refusal_is_read():
-  found = plan._HBM_ERROR.search(
-      'RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. '
-      'Used 20.53G of 15.75G hbm. Exceeded hbm capacity by 4.78G.')
-  assert found.groups() == ('20.53', 'G', '15.75', 'G')
+@pytest.mark.parametrize('message, gib', [
+    ('Ran out of memory on HBM, the total memory required for HLO temporaries (17.23G) exceeds '
+     'available HBM (15.75G).', 17.23),
+    ('XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 20.53G of 15.75G '
+     'hbm. Exceeded hbm capacity by 4.78G.', 18.53),
+    ('something new', 15.75)])
+def test_the_compilers_own_refusal_is_read(message, gib):
+  found = plan.refused_temporaries(
+      f'RESOURCE_EXHAUSTED: {message}', 2 * plan.GIB, topology.CHIPS['v5e'])
+  assert found == pytest.approx(gib * plan.GIB)
+
+
+def test_a_program_that_the_compiler_refuses_does_not_fit():
+  """Tokens of many slots at a time: 16 GiB of activations on one chip."""
+  pytest.importorskip('libtpu')
+  config = main.load_config('atlas', TINY[1:] + [
+      '--config.mesh.data=4', '--config.mesh.fsdp=1', '--config.ppo.num_rows=4096',
+      '--config.ppo.micro_rows=2048', '--config.ppo.minibatches=2', '--config.ppo.logprob_chunk=1024',
+      '--config.model.attention=reference', '--config.rows.length=4096'])
+  made = plan.make(config, 'v5e:2x2')
+  assert not made.programs['update'].is_known and not made.fits
+  assert made.programs['update'].hbm['temporaries'] > 15 * plan.GIB
+  assert any('ppo.micro_rows=4' in remedy for remedy in made.remedies)
 
 
 @pytest.mark.tpu_aot

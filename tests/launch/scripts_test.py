@@ -17,6 +17,7 @@ SCRIPTS = sorted((ROOT / 'launch').glob('*.sh'))
 STUB = """#!/bin/bash
 case "$*" in
   *version_info*) echo {version} ;;
+  *importlib.metadata*) echo 'libtpu==1.*' ;;
   "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && echo "venv $3" >> "$LOG" ;;
   "- "*) exec {real} "$@" ;;
   *"pip install"*)
@@ -43,7 +44,7 @@ class Checkout:
   def __init__(self, folder, tmp_path):
     self.folder, self.bin, self.log = folder, tmp_path / 'bin', tmp_path / 'log'
     self.bin.mkdir()
-    for program in ('bash', 'dirname', 'sed', 'awk', 'mkdir', 'cp', 'cat', 'rm', 'mktemp'):
+    for program in ('bash', 'dirname', 'sed', 'awk', 'mkdir', 'cp', 'cat', 'rm', 'mktemp', 'uname'):
       os.symlink(shutil.which(program), self.bin / program)
 
   def stub(self, name, version, pip_status=0):
@@ -114,6 +115,20 @@ def test_tests_run_without_slow_ones_and_pass_arguments_on(checkout):
   )
   assert checkout.run('.ci/run').returncode == 0
   assert checkout.logged()[-1] == '-m pytest -q -m not slow and not tpu_aot and not gpu'
+
+
+@pytest.mark.skipif(os.uname()[::4] != ('Linux', 'x86_64'), reason='libtpu is for Linux on x86-64')
+def test_the_tpu_compiler_is_put_beside_the_environment_once_and_for_tests_alone(checkout):
+  checkout.stub('python3', '3.11')
+  assert checkout.run('launch/quickstart.sh').returncode == 0
+  assert not any('libtpu' in line for line in checkout.logged())
+  assert checkout.run('launch/test.sh').returncode == 0
+  beside = checkout.folder / '.venv' / 'libtpu'
+  assert checkout.logged()[-2].endswith(f'--no-deps --target {beside} libtpu==1.*')
+  beside.mkdir()
+  before = len(checkout.logged())
+  assert checkout.run('launch/test.sh').returncode == 0
+  assert len(checkout.logged()) == before + 1
 
 
 def test_another_python_has_its_own_environment(checkout):

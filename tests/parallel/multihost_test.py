@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def run(scenario, folder, num_devices, num_processes=2, timeout_s=150):
-  """Runs a scenario of multihost_worker.py in processes with `num_devices` devices each.
+  """What the processes of a scenario of multihost_worker.py found, with `num_devices` each.
 
   All are killed once one has failed, or when the time is over.
   """
@@ -54,13 +54,26 @@ def run(scenario, folder, num_devices, num_processes=2, timeout_s=150):
     for process in processes:
       process.kill()
       process.wait()
-  texts = [log.read_text() for log in logs]
-  assert all('done' in text.splitlines() for text in texts)
-  return texts
+  return [json.loads(log.read_text().splitlines()[-1]) for log in logs]
 
 
 def test_rows_and_objects(tmp_path):
-  run('helpers', tmp_path, num_devices=2)
+  both = run('helpers', tmp_path, num_devices=2)
+  for name, owners in dict(split=[0, 0, 1, 1], shared=[0, 0, 1, 1], across=[0] * 4,
+                           whole=[0] * 4).items():
+    for me, found in enumerate(part[name] for part in both):
+      assert found['owners'] == owners and found['lies']
+      assert found['own'] == [row for row in range(4) if owners[row] == me]
+      want = np.arange(4) + 100 * np.array(owners)
+      assert found['all']['y'] == want.tolist()
+      assert found['all']['x'] == (np.arange(8).reshape(4, 2)
+                                   + 100 * np.array(owners)[:, None]).tolist()
+      assert found['mine'] == [row + 100.0 * me for row in found['own']]
+  for found in both:
+    assert found['key'] == jax.random.key_data(jax.random.key(3)).tolist()
+    assert 'uses 1 of 4 devices, none of processes [1]; set a size to -1' in found['refusal']
+    assert found['lengths'] == [[0, 0], [1, 2 * multihost._CHUNK_BYTES + 1]]
+    assert found['nothing'] == [None, None]
 
 
 def test_a_ppo_step_is_that_of_one_device(tmp_path):
@@ -76,7 +89,15 @@ def test_a_ppo_step_is_that_of_one_device(tmp_path):
 
 
 def test_an_episode_that_goes_on_keeps_no_host_waiting(tmp_path):
-  run('uneven', tmp_path, num_devices=1)
+  both = run('uneven', tmp_path, num_devices=1)
+  assert [found['begun'] for found in both] == [[0, 2, 4], [1, 3]]
+  for found in both:
+    assert found['turns'] == [1, 9, 1, 9, 1] and found['counts'] == [21, 63]
+    assert found['tasks'] == found['heard'] == ['t0', 't1', 't2', 't3', 't4']
+    assert found['after'] == 5
+  assert [found['error'] for found in both] == [
+      "RuntimeError: process 1 stopped the rollout: ValueError('no such book')",
+      'ValueError: no such book']
 
 
 @pytest.fixture(scope='module')
@@ -105,7 +126,12 @@ def same_metrics(one, many):
 def test_a_run_goes_from_one_process_to_two_and_back(tmp_path, alone):
   folder = tmp_path / 'run'
   train.run(multihost_worker.training_config(1, 1, 1, 1), folder)
-  run('resume', tmp_path, num_devices=1)
+  both = run('resume', tmp_path, num_devices=1)
+  for found in both:
+    assert (found['iteration'], found['next_index']) == (3, 18)
+    assert len(found['steps']) > 6  # both have their share
+  steps = [tuple(step) for found in both for step in found['steps']]
+  assert len(set(steps)) == len(steps)  # none is taken twice
   trainer = train.run(multihost_worker.training_config(4, 1, 1, 1), folder, is_resumed=True)
   assert trainer.iteration == 4
   same_metrics(alone, folder)
@@ -119,7 +145,7 @@ def test_a_run_goes_from_one_process_to_two_and_back(tmp_path, alone):
 
 @pytest.mark.slow
 def test_supervised_training_and_evaluation(tmp_path):
-  run('commands', tmp_path, num_devices=1)
+  cells, _ = run('commands', tmp_path, num_devices=1)
   config = multihost_worker.training_config(1, 1, 1, 1)
   config.lora.rank = 2
   one, _ = checkpoint.load_params(sft.run(config, tmp_path / 'one'))
@@ -129,16 +155,18 @@ def test_supervised_training_and_evaluation(tmp_path):
   assert lines == [1, 2, 3, 4]
   config.init = str(tmp_path / 'sft/params')
   want = evaluate.run(config, tmp_path / 'one-evaluation')
-  got = json.loads((tmp_path / 'cells.json').read_text())
+  assert set(cells) == set(want) == {'1', '2'}
   for n, cell in want.items():
     assert {k: v for k, v in cell.items() if k != 'seconds'} == {
-        k: v for k, v in got[n].items() if k != 'seconds'}
+        k: v for k, v in cells[n].items() if k != 'seconds'}
     assert len((tmp_path / f'evaluation/mem1-{n}.jsonl').read_text().splitlines()) == 4
 
 
 def test_a_tensor_axis_across_processes(tmp_path, alone):
-  run('across', tmp_path, num_devices=1)
+  main, other = run('across', tmp_path, num_devices=1)
+  assert main['steps'] and not other['steps']  # process 0 owns all slots
   same_metrics(alone, tmp_path / 'run')
+  assert len(set(map(tuple, main['steps']))) == len(main['steps'])  # none is stepped twice
 
 
 @pytest.mark.parametrize('variables, is_cluster, message', [

@@ -1,7 +1,7 @@
 """What each of several processes does in multihost_test.py: `python -m … SCENARIO FOLDER`.
 
-Every assertion is made on every process. Environment variables say which process it is, as they
-do in runs that are started by hand.
+The last line that it prints is what it found, in JSON, for the test to judge. Environment
+variables say which process it is, as they do in runs that are started by hand.
 """
 
 import json
@@ -33,41 +33,32 @@ from tests.tiny import tiny_config  # noqa: E402
 def helpers(folder):
   """Rows and objects of two processes with two devices each."""
   del folder
-  me = jax.process_index()
-  split, shared = (sharding.rows(make_mesh(MeshConfig(*sizes)), 4)
-                   for sizes in ((4, 1, 1), (1, 2, 2)))
-  # (1, 2, 2): rows 0 and 1 are on the two devices of process 0
-  assert multihost.owners(split, 4).tolist() == [0, 0, 1, 1]
-  assert multihost.own_rows(split, 4) == [2 * me, 2 * me + 1]
-  across = make_mesh(MeshConfig(1, 2, 2), sorted(jax.devices(), key=lambda d: d.id % 2))
-  across = sharding.rows(across, 4)
-  assert shared.num_devices == 4 and multihost.owners(across, 4).tolist() == [0] * 4
+  me, found = jax.process_index(), {}
+  split = sharding.rows(make_mesh(MeshConfig(4, 1, 1)), 4)
+  shared = sharding.rows(make_mesh(MeshConfig(1, 2, 2)), 4)  # each half on one process
+  across = sharding.rows(
+      make_mesh(MeshConfig(1, 2, 2), sorted(jax.devices(), key=lambda d: d.id % 2)), 4)
   whole = sharding.whole(across.mesh)
-  assert multihost.owners(whole, 3).tolist() == [0] * 3
   rows = {'x': np.arange(8).reshape(4, 2) + 100 * me, 'y': np.arange(4.0) + 100 * me}
-  for where in (split, shared, across, whole):
-    owner = multihost.owners(where, 4)
-    placed = multihost.put_rows(rows, where)
-    assert placed['y'].sharding == where
-    np.testing.assert_array_equal(multihost.fetch(placed['y']), np.arange(4) + 100 * owner)
-    np.testing.assert_array_equal(
-        multihost.fetch(placed['x']), np.arange(8).reshape(4, 2) + 100 * owner[:, None])
-    own = multihost.own_rows(where, 4)
-    np.testing.assert_array_equal(multihost.fetch_rows(placed)['y'][own], rows['y'][own])
+  for name, where in dict(split=split, shared=shared, across=across, whole=whole).items():
+    placed, own = multihost.put_rows(rows, where), multihost.own_rows(where, 4)
+    found[name] = {
+        'owners': multihost.owners(where, 4).tolist(), 'own': own,
+        'lies': placed['y'].sharding == where,
+        'all': {key: multihost.fetch(x).tolist() for key, x in placed.items()},
+        'mine': multihost.fetch_rows(placed)['y'][own].tolist()}
   key = multihost.put(jax.random.key(3), whole)
-  np.testing.assert_array_equal(jax.random.key_data(key).addressable_data(0),
-                                jax.random.key_data(jax.random.key(3)))
+  found['key'] = jax.random.key_data(key).addressable_data(0).tolist()
   try:
     make_mesh(MeshConfig(1, 1, 1))
-    raise AssertionError('a mesh without the devices of process 1')
   except ValueError as error:
-    assert 'uses 1 of 4 devices, none of processes [1]; set a size to -1' in str(error)
-  long = b'x' * (multihost._CHUNK_BYTES * 2 * me + me)  # one chunk, and three
+    found['refusal'] = str(error)
+  long = 'x' * (multihost._CHUNK_BYTES * 2 * me + me)  # one chunk, and three
   with jax.transfer_guard('disallow'):
-    assert multihost.gather((me, long)) == [
-        (0, b''), (1, b'x' * (multihost._CHUNK_BYTES * 2 + 1))]
-    assert multihost.gather(None) == [None, None]
+    found['lengths'] = [(process, len(text)) for process, text in multihost.gather((me, long))]
+    found['nothing'] = multihost.gather(None)
   multihost.barrier()
+  return found
 
 
 def ppo_step(folder):
@@ -100,24 +91,20 @@ def uneven(folder):
 
   heard = []
   trajectories, stats = run(begin, heard.append)
-  assert begun == ([0, 2, 4], [1, 3])[jax.process_index()]
-  assert [len(t.turns) for t in trajectories] == [1, 9, 1, 9, 1]
-  assert (stats.num_turns, stats.num_generated) == (21, 63)
-  assert sorted(t.task.id for t in heard) == [t.task.id for t in trajectories]
+  found = {'begun': list(begun), 'turns': [len(t.turns) for t in trajectories],
+           'counts': [stats.num_turns, stats.num_generated],
+           'tasks': [t.task.id for t in trajectories], 'heard': sorted(t.task.id for t in heard)}
 
   def fail(task):
     if task.id == 't3':
       raise ValueError('no such book')
     return begin(task)
 
-  message = None
   try:
     run(fail)
   except (ValueError, RuntimeError) as error:
-    message = f'{type(error).__name__}: {error}'
-  other = "RuntimeError: process 1 stopped the rollout: ValueError('no such book')"
-  assert message == (other, 'ValueError: no such book')[jax.process_index()], message
-  assert len(run(begin)[0]) == 5  # nothing of it is left
+    found['error'] = f'{type(error).__name__}: {error}'
+  return found | {'after': len(run(begin)[0])}  # nothing of it is left
 
 
 def training_config(iterations, *mesh):
@@ -147,9 +134,7 @@ def resume(folder):
   train.run(training_config(2, 2, 1, 1), folder / 'run', is_resumed=True)
   steps = counted_steps()
   trainer = train.run(training_config(3, 2, 1, 1), folder / 'run', is_resumed=True)
-  assert trainer.iteration == 3 and trainer.next_index == 18
-  assert len(steps) > 6  # both processes have their share, none twice
-  _check_steps(steps)
+  return {'iteration': trainer.iteration, 'next_index': trainer.next_index, 'steps': steps}
 
 
 def across(folder):
@@ -158,13 +143,7 @@ def across(folder):
   config = training_config(2, 1, 1, 2)
   config.eval.every = 0
   train.run(config, folder / 'run')
-  assert bool(steps) == multihost.is_main()
-  _check_steps(steps)
-
-
-def _check_steps(steps):
-  everywhere = [step for part in multihost.gather(steps) for step in part]
-  assert len(set(everywhere)) == len(everywhere)
+  return {'steps': steps}
 
 
 def commands(folder):
@@ -175,9 +154,7 @@ def commands(folder):
   config.sft.steps = 4
   config.init = str(sft.run(config, folder / 'sft', is_resumed=True))
   cells = evaluate.run(config, folder / 'evaluation')
-  assert set(cells) == {'1', '2'}
-  if multihost.is_main():
-    (folder / 'cells.json').write_text(json.dumps(cells))
+  return cells
 
 
 SCENARIOS = {function.__name__: function for function in (
@@ -185,5 +162,4 @@ SCENARIOS = {function.__name__: function for function in (
 
 
 if __name__ == '__main__':
-  SCENARIOS[sys.argv[1]](pathlib.Path(sys.argv[2]))
-  print('done', flush=True)
+  print(json.dumps(SCENARIOS[sys.argv[1]](pathlib.Path(sys.argv[2]))), flush=True)
