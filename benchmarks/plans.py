@@ -9,6 +9,7 @@ its last line, JSON. Times are rooflines: not timed on TPU.
 
 import argparse
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -21,23 +22,26 @@ from mem1_jax import metrics  # noqa: E402
 RESULTS = ROOT / 'benchmarks' / 'results' / 'plans.json'
 SLICES = ('v5e:4x4', 'v6e:4x4', 'v5p:2x4x4')
 _HALF = ['--config.model.name=qwen2.5-0.5b']  # the recipe of 1.5B: it has as many kv heads
-_HEAD = ['--config.critic=head', '--config.optim.mu_dtype=bfloat16']
+_HEAD = ['--config.critic=head']
 _LORA = ['--config.critic=lora', '--config.lora.rank=16', '--config.model.param_dtype=bfloat16']
-# name → config, overrides
+# name → config, its mesh.tensor, overrides
 RUNS = {
-    '0.5B': ('qwen2p5_1p5b_2obj', _HALF),
-    '1.5B': ('qwen2p5_1p5b_2obj', []),
-    '7B': ('qwen2p5_7b_2obj', []),
-    '7B, value head': ('qwen2p5_7b_2obj', _HEAD),
-    '7B, LoRA': ('qwen2p5_7b_2obj', _LORA),
+    '0.5B': ('qwen2p5_1p5b_2obj', 2, _HALF),
+    '1.5B': ('qwen2p5_1p5b_2obj', 2, []),
+    '7B': ('qwen2p5_7b_2obj', 4, []),
+    '7B, value head': ('qwen2p5_7b_2obj', 4, _HEAD),
+    '7B, LoRA': ('qwen2p5_7b_2obj', 4, _LORA),
 }
 
 
 def cells():
   """(name, slice, arguments of `plan`) of each cell of the table, and of the one too small."""
-  for name, (config, overrides) in RUNS.items():
-    for topology in SLICES:
-      yield name, topology, [f'--config={config}', f'--topology={topology}', *overrides]
+  for topology in SLICES:
+    num_chips = math.prod(int(n) for n in topology.partition(':')[2].split('x'))
+    for name, (config, tensor, overrides) in RUNS.items():
+      micro_rows = num_chips // tensor  # a row at a time for each group of devices
+      yield name, topology, [f'--config={config}', f'--topology={topology}', *overrides,
+                             f'--config.ppo.micro_rows={micro_rows}']
   yield '7B', 'v5e:2x2', ['--config=qwen2p5_7b_2obj', '--topology=v5e:2x2']
 
 

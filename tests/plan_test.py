@@ -142,4 +142,4 @@ def test_seven_billion_parameters(name, fits):
   pytest.importorskip('libtpu')
   made = plan.make(main.load_config('qwen2p5_7b_2obj', []), name)
   assert made.fits is fits
-  assert fits or made.remedies[0].startswith('lora.rank=16')
+  assert fits or any(remedy.startswith('lora.rank=16') for remedy in made.remedies)
