@@ -61,6 +61,7 @@ def greedy(policy, params, prompts, num_new):
 
 
 def assert_same_greedy_tokens(model, policy, params, prompts, num_tokens):
+  torch = pytest.importorskip('torch')
   for prompt, ours in zip(prompts, greedy(policy, params, prompts, num_tokens)):
     theirs = model.generate(
         torch.tensor([prompt]), max_new_tokens=num_tokens, do_sample=False, eos_token_id=None,
