@@ -5,16 +5,22 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
+from tests.parallel import programs
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def test_the_compiler_replicates_nothing_against_its_will():
+@pytest.mark.parametrize('rank', [
+    0, pytest.param(programs.RANK, marks=pytest.mark.slow)], ids=['whole', 'lora'])
+def test_the_compiler_replicates_nothing_against_its_will(rank):
   environment = os.environ | {
       'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
       'TF_CPP_MIN_LOG_LEVEL': '0', 'PYTHONPATH': str(ROOT), 'JAX_ENABLE_COMPILATION_CACHE': 'false'}
   run = subprocess.run(
-      [sys.executable, '-m', 'tests.parallel.programs'], cwd=ROOT, env=environment, text=True,
-      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True)
+      [sys.executable, '-m', 'tests.parallel.programs', str(rank)], cwd=ROOT, env=environment,
+      text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True)
   naive, found, ours = run.stdout.partition('naive lookup compiled')
   assert 'Involuntary full rematerialization' in naive  # the check can fail
   assert found and 'all programs compiled' in ours

@@ -95,6 +95,8 @@ def test_an_episode_that_goes_on_keeps_no_host_waiting(tmp_path):
     assert found['turns'] == [1, 9, 1, 9, 1] and found['counts'] == [21, 63]
     assert found['tasks'] == found['heard'] == ['t0', 't1', 't2', 't3', 't4']
     assert found['after'] == 5
+  assert [found['begun_across'] for found in both] == [[0, 1, 2, 3, 4], []]
+  assert [found['turns_across'] for found in both] == [[1, 9, 1, 9, 1]] * 2
   assert [found['error'] for found in both] == [
       "RuntimeError: process 1 stopped the rollout: ValueError('no such book')",
       'ValueError: no such book']
@@ -162,7 +164,8 @@ def test_supervised_training_and_evaluation(tmp_path):
     assert len((tmp_path / f'evaluation/mem1-{n}.jsonl').read_text().splitlines()) == 4
 
 
-def test_a_tensor_axis_across_processes(tmp_path, alone):
+@pytest.mark.slow
+def test_a_training_whose_tensor_axis_is_across_processes(tmp_path, alone):
   main, other = run('across', tmp_path, num_devices=1)
   assert main['steps'] and not other['steps']  # process 0 owns all slots
   same_metrics(alone, tmp_path / 'run')

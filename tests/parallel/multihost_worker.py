@@ -74,8 +74,6 @@ def uneven(folder):
   """The episodes of one process end at once, those of the other go on: none waits for ever."""
   del folder
   mesh = make_mesh(MeshConfig(-1, 1, 1))
-  engine = fakes.engine(fakes.Chain(mesh=mesh), num_slots=2)
-  params = multihost.put(np.asarray(collect_test.SEARCH), sharding.whole(mesh))
   begun = []
 
   def begin(task):  # the jobs with an even number are those of process 0
@@ -83,13 +81,7 @@ def uneven(folder):
     turns = 9 if begun[-1] % 2 else 1
     return qa.QAEpisode(task, collect_test.Shelf(), qa.QAConfig(1, 50, None, max_turns=turns))
 
-  def run(begin, on_done=lambda _: None):
-    collector = Collector(
-        engine, collect_test.Reader(), begin, fakes.VOCABULARY, 0, has_gaps=False)
-    return collector.run(params, [collect_test.job(i) for i in range(5)],
-                         sampling(is_greedy=True, max_tokens=8), on_done=on_done)
-
-  heard = []
+  heard, run = [], _collect(mesh)
   trajectories, stats = run(begin, heard.append)
   found = {'begun': list(begun), 'turns': [len(t.turns) for t in trajectories],
            'counts': [stats.num_turns, stats.num_generated],
@@ -104,7 +96,24 @@ def uneven(folder):
     run(fail)
   except (ValueError, RuntimeError) as error:
     found['error'] = f'{type(error).__name__}: {error}'
-  return found | {'after': len(run(begin)[0])}  # nothing of it is left
+  found['after'] = len(run(begin)[0])  # nothing of it is left
+  begun.clear()
+  # The tensor axis across the processes: both hold all slots, one owns them.
+  trajectories, _ = _collect(make_mesh(MeshConfig(1, 1, -1)))(begin)
+  return found | {'begun_across': begun, 'turns_across': [len(t.turns) for t in trajectories]}
+
+
+def _collect(mesh):
+  """(begin_episode, on_done) → what a collector of two slots on that mesh returns of five jobs."""
+  engine = fakes.engine(fakes.Chain(mesh=mesh), num_slots=2)
+  params = multihost.put(np.asarray(collect_test.SEARCH), sharding.whole(mesh))
+
+  def run(begin, on_done=lambda _: None):
+    collector = Collector(
+        engine, collect_test.Reader(), begin, fakes.VOCABULARY, 0, has_gaps=False)
+    return collector.run(params, [collect_test.job(i) for i in range(5)],
+                         sampling(is_greedy=True, max_tokens=8), on_done=on_done)
+  return run
 
 
 def training_config(iterations, *mesh):

@@ -11,6 +11,11 @@ from tests.parallel import programs
 
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2)]
 RANKS = pytest.mark.parametrize('rank', [0, programs.RANK], ids=['whole', 'lora'])
+# With adapters one mesh of all axes is a default test.
+SIZES_RANKS = pytest.mark.parametrize('sizes, rank', [
+    pytest.param(sizes, rank, id=f'{sizes}-{"lora" if rank else "whole"}',
+                 marks=pytest.mark.slow if rank and sizes != (2, 2, 2) else ())
+    for sizes in MESHES for rank in (0, programs.RANK)])
 
 
 @functools.cache
@@ -23,8 +28,7 @@ def relative_error(got, want):
   return np.linalg.norm(got - want) / np.linalg.norm(want)
 
 
-@RANKS
-@pytest.mark.parametrize('sizes', MESHES, ids=str)
+@SIZES_RANKS
 def test_the_same_loss_and_gradients_on_every_mesh(sizes, rank):
   (one, want), (many, got) = stepped(1, 1, 1, rank=rank), stepped(*sizes, rank=rank)
   for name in ('policy_loss', 'value_loss', 'kl_loss', 'entropy', 'policy_grad_norm',
@@ -63,8 +67,8 @@ def test_adapters_and_their_moments_are_split_beside_a_base_that_is_not_donated(
 
 
 @RANKS
-@pytest.mark.parametrize('sizes', [(1, 1, 1), (1, 8, 1)], ids=str)
-def test_a_checkpoint_restores_on_another_mesh(sizes, rank, tmp_path):
+def test_a_checkpoint_restores_on_another_mesh(rank, tmp_path):
+  sizes = (1, 1, 1) if rank else (1, 8, 1)
   state, _ = stepped(2, 2, 2, rank=rank)
   Checkpointer(tmp_path, keep=1).save(1, state, {})
   like, _ = stepped(*sizes, rank=rank)
