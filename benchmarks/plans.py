@@ -50,7 +50,7 @@ def compiled(arguments):
   run = subprocess.run(
       [sys.executable, '-m', 'mem1_jax.main', 'plan', '--json', *arguments], cwd=ROOT,
       stdout=subprocess.PIPE, text=True, check=False)
-  if run.returncode not in (0, 1):
+  if run.returncode not in (0, 1) or not run.stdout:
     raise RuntimeError(f'plan {" ".join(arguments)} ended with {run.returncode}')
   return json.loads(run.stdout.splitlines()[-1])
 

@@ -13,6 +13,7 @@ import logging
 import math
 
 import jax
+from jax.experimental import mesh_utils
 
 AXES = ('data', 'fsdp', 'tensor')
 
@@ -60,8 +61,10 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
   if used < len(devices):
     logging.warning('the mesh uses %d of %d devices; set one of mesh.data, mesh.fsdp and '
                     'mesh.tensor to -1 to use all', used, len(devices))
-  return jax.make_mesh(
-      sizes, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES), devices=devices[:used])
+  # Near ones share an axis; a size that no axis of the slice has is a part of one.
+  placed = mesh_utils.create_device_mesh(sizes, devices[:used], allow_split_physical_axes=True)
+  return jax.sharding.Mesh(
+      placed, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES))
 
 
 def one_device() -> jax.sharding.Mesh:

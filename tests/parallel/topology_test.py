@@ -3,6 +3,7 @@
 import pytest
 
 from mem1_jax.parallel import topology
+from mem1_jax.parallel.mesh import MeshConfig, make_mesh
 
 
 @pytest.mark.parametrize('name', ['v5e', 'v7:2x2', 'v5e:2', 'v5e:axb', '', 'v5p:2x2x2x2'])
@@ -17,6 +18,13 @@ def test_devices_to_compile_for(name, kind, num):
   pytest.importorskip('libtpu')
   devices = topology.devices(name)
   assert len(devices) == num and {d.device_kind for d in devices} == {kind}
+
+
+@pytest.mark.parametrize('sizes', [(1, 16, 2), (1, 8, 4), (2, 16, 1), (32, 1, 1)])
+def test_meshes_of_a_slice_whose_axes_are_longer_than_theirs(sizes):
+  pytest.importorskip('libtpu')
+  mesh = make_mesh(MeshConfig(*sizes), topology.devices('v5p:2x4x4'))
+  assert tuple(mesh.shape.values()) == sizes and len(set(mesh.devices.flat)) == 32
 
 
 def test_a_slice_that_there_is_not():
