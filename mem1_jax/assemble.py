@@ -162,6 +162,11 @@ def initial_params(config: Any, policy: Policy) -> Params:
   return policy.init(jax.random.key(config.seed))
 
 
+def acting_params(config: Any, policy: Policy) -> Params:
+  """Those parameters to act with, not to train: in the dtype of computation, if that is narrower."""
+  return narrowed(initial_params(config, policy), config.model.dtype)
+
+
 def trainable(config: Any, params: Params, network: str) -> tuple[Params, Params | None]:
   """(what is trained, what stays frozen beside it): all of `params` and None, without adapters.
 

@@ -39,7 +39,7 @@ def run(config: Any):
   out = Console()
   tokenizer = assemble.make_tokenizer(config)
   policy = assemble.make_policy(config, tokenizer)
-  params = assemble.initial_params(config, policy)
+  params = assemble.acting_params(config, policy)
   agent = assemble.make_agent(config, tokenizer)
   engine = assemble.make_engine(config, policy, tokenizer, agent.is_append_only)
   collector = Collector(engine, agent, assemble.make_environment(config).start,

@@ -167,7 +167,7 @@ def run(config: Any, workdir: pathlib.Path, name: str = '',
   if missing:
     tokenizer = assemble.make_tokenizer(config)
     policy = assemble.make_policy(config, tokenizer)
-    params = assemble.initial_params(config, policy)
+    params = assemble.acting_params(config, policy)
     engine = assemble.make_engine(config, policy, tokenizer, config.agent == 'full_context',
                                   min(config.eval.num_slots, config.eval.tasks))
     evaluator = Evaluator(config, engine, tokenizer, assemble.make_environment(config))

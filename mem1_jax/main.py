@@ -198,7 +198,7 @@ def _parser() -> argparse.ArgumentParser:
   command = add(plan, 'Does a run fit a TPU slice, and how fast could it be? Needs no TPU, but its '
                 'compiler (the extra `tpu`). Status 1 where it does not fit.')
   command.add_argument('--topology', required=True, metavar='CHIP:SHAPE',
-                       help='v4, v5e, v5p or v6e and the shape of the slice: v5e:4x4, v5p:2x4x4')
+                       help='v5e, v5p or v6e and the shape of the slice: v5e:4x4, v5p:2x4x4')
   command.add_argument('--json', action='store_true', help='one JSON object instead of tables')
   command = add(tasks, 'Shows composed tasks.')
   command.add_argument('-n', type=int, default=5, help='how many (default: %(default)s)')

@@ -45,6 +45,9 @@ _MAY_COMPILE = ()
 
 def ppo_config(config: Any, num_valid: int) -> PPOConfig:
   p = config.ppo
+  if p.trunk_value_coef and config.critic != 'head':
+    raise ValueError(f'ppo.trunk_value_coef {p.trunk_value_coef} is of critic=head, this critic is '
+                     f'{config.critic!r}; set one of them')
   return PPOConfig(
       gamma=p.gamma, lam=p.lam, whiten=p.whiten, clip=p.clip, value_clip=p.value_clip,
       epochs=p.epochs, num_minibatches=p.minibatches, micro_rows=p.micro_rows, kl_in=p.kl_in,

@@ -1,5 +1,6 @@
 """Every part a config can name, and what is said of names that do not exist."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -47,6 +48,15 @@ def test_initial_parameters_come_from_a_folder(tmp_path):
   config.init = str(tmp_path)
   loaded = assemble.initial_params(config, policy)
   np.testing.assert_array_equal(loaded['embed']['embedding'], params['embed']['embedding'])
+
+
+def test_what_acts_is_read_in_the_dtype_of_computation():
+  config = tiny_config()
+  config.model.dtype = 'bfloat16'
+  policy = assemble.make_policy(config, assemble.make_tokenizer(config))
+  whole, acting = assemble.initial_params(config, policy), assemble.acting_params(config, policy)
+  assert {x.dtype.name for x in jax.tree.leaves(whole)} == {'float32'}
+  jax.tree.map(lambda x, y: np.testing.assert_array_equal(x.astype('bfloat16'), y), whole, acting)
 
 
 def test_sizes_may_come_from_the_checkpoint():

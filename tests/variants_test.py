@@ -169,6 +169,7 @@ def test_the_smallest_state_trains_and_resumes_bit_for_bit(tmp_path):
     ({'critic': 'oracle'}, "critic 'oracle' is unknown; choose one of"),
     ({'reference': 'mean'}, "reference 'mean' is unknown; choose one of"),
     ({'ppo.kl_coef': 0.1, 'reference': 'none'}, 'ppo.kl_coef 0.1 needs a reference .*; set'),
+    ({'ppo.trunk_value_coef': 0.5}, "ppo.trunk_value_coef 0.5 is of critic=head, .* 'separate'"),
 ])
 def test_refuses(changes, message):
   with pytest.raises(ValueError, match=message):

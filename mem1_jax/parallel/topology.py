@@ -1,7 +1,7 @@
 """TPU chips and slices that need not be here: what programs are compiled and reckoned for.
 
-Figures are per chip, from cloud.google.com/tpu/docs (v4, v5e, v5p, v6e),
-but for the memory that a program may use, which is what the compiler says it has.
+Figures are per chip, from cloud.google.com/tpu/docs (v5e, v5p, v6e), but
+for the memory that a program may use, which is what the compiler says it has.
 """
 
 import dataclasses
@@ -12,6 +12,11 @@ import re
 import jax
 
 _GB, _GIB = 1e9, 2**30
+# Read by libtpu when it is loaded: there is no TPU to ask about itself, and another process may
+# have loaded it. What is said of a machine only keeps it from asking.
+_ENVIRONMENT = {
+    'TPU_SKIP_MDS_QUERY': '1', 'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+    'TPU_WORKER_HOSTNAMES': 'localhost', 'TPU_ACCELERATOR_TYPE': 'v5litepod-4'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +37,6 @@ class Chip:
 
 
 CHIPS = {
-    'v4': Chip('TPU v4', 275e12, 31.25 * _GIB, 1228 * _GB, 300 * _GB),
     'v5e': Chip('TPU v5e', 197e12, 15.75 * _GIB, 819 * _GB, 200 * _GB),
     'v5p': Chip('TPU v5p', 459e12, 95.74 * _GIB, 2765 * _GB, 600 * _GB),
     'v6e': Chip('TPU v6e', 918e12, 31.25 * _GIB, 1640 * _GB, 448 * _GB),
@@ -64,9 +68,8 @@ def devices(topology: str) -> list[jax.Device]:
   if importlib.util.find_spec('libtpu') is None:
     raise ValueError("the TPU compiler is not installed; pip install -e '.[tpu]' (no TPU is "
                      'needed to run it)')
-  # Read by libtpu when it is loaded: there is no TPU to ask, and another process may have loaded it.
-  os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
-  os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
+  for name, value in _ENVIRONMENT.items():
+    os.environ.setdefault(name, value)
   try:
     description = topologies.get_topology_desc(platform='tpu', topology_name=topology)
   except Exception as error:  # whatever the plugin raises
