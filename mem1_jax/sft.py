@@ -177,8 +177,10 @@ def make_step(policy: Any, optimizer: Any, num_valid: int, shardings: tuple[Any,
   def loss_fn(trained, episodes, frozen, count):
     params, tags = overlay(frozen, trained), episodes.tags
     hidden_BSD = policy.apply(params, episodes.tokens, tags.position, tags.key_end)
-    logprob_BS, _ = token_logprobs(hidden_BSD, policy.head(params), episodes.tokens, 1.0,
-                                   num_valid, mask_BS=tags.is_generated)
+    logprob_BS, _ = token_logprobs(
+        hidden_BSD, policy.head(params), episodes.tokens, 1.0, num_valid,
+        mask_BS=tags.is_generated,
+        num_groups=sharding.num_row_groups(policy.mesh, episodes.tokens.shape[0]))
     loss = -(logprob_BS * tags.is_generated).sum() / count
     # Sampled at T=1, this is the share of tokens that come out as in the example.
     probability = (jnp.exp(logprob_BS) * tags.is_generated).sum() / count

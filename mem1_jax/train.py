@@ -122,7 +122,8 @@ def make_programs(config: Any, tokenizer: Any, policy: Policy, is_append_only: b
   where = overlay(shardings.reference, shardings.state.policy)
   acting = sharding.gathered(where, 'fsdp') if config.rollout.gather_weights else where
   networks = Networks(policy.apply, policy.head, critic.apply,
-                      critic.read if config.critic == 'head' else None)
+                      critic.read if config.critic == 'head' else None,
+                      sharding.num_row_groups(policy.mesh, ppo.micro_rows))
   return Programs(
       policy, critic, ppo,
       assemble.make_engine(config, policy, tokenizer, is_append_only, params=acting),

@@ -41,8 +41,8 @@ def sampling_logits(
 
 def token_logprobs(
     hidden_BSD: Array, head_DV: Array, tokens_BS: Array, temperature: Array | float,
-    num_valid: Array | int, chunk: int = 256,
-    mask_BS: Array | None = None) -> tuple[Array, Array]:
+    num_valid: Array | int, chunk: int = 256, mask_BS: Array | None = None,
+    num_groups: int = 1) -> tuple[Array, Array]:
   """Log-prob and entropy of the distribution each token was drawn from, aligned to the token.
 
       logprob[t] = log softmax(sampling_logits(hidden[t-1]))[tokens[t]],  0 at index 0
@@ -64,6 +64,8 @@ def token_logprobs(
     temperature, num_valid: as `sampling_logits`; neither gets a gradient.
     chunk: positions whose logits exist at one time, ≥ 1.
     mask_BS: bool, whose values are wanted; the others' are 0 and have no gradient. None: all.
+    num_groups: of devices over which rows are split, a divisor of B: each sums its own gradient
+      of the head, and these are added once, not once a chunk.
 
   Returns:
     (logprob_BS, entropy_BS), at least float32.
@@ -73,14 +75,15 @@ def token_logprobs(
   is_wanted_BS, next_token_BS = (
       jnp.pad(x_BS[:, 1:], ((0, 0), (0, 1))) for x_BS in (is_wanted_BS, tokens_BS))
   described = _described(
-      min(chunk, tokens_BS.shape[1]), hidden_BSD, head_DV, next_token_BS, is_wanted_BS,
+      (min(chunk, tokens_BS.shape[1]), num_groups), hidden_BSD, head_DV, next_token_BS, is_wanted_BS,
       temperature, num_valid)
   return tuple(map(shift_right, described))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _described(chunk, hidden_BSD, head_DV, token_BS, is_wanted_BS, temperature, num_valid):
+def _described(sizes, hidden_BSD, head_DV, token_BS, is_wanted_BS, temperature, num_valid):
   """(logprob_BS, entropy_BS) of token[t] by hidden[t]; 0 where it is not wanted."""
+  chunk, _ = sizes
   order = _order(is_wanted_BS, chunk)
   hidden_BPD, token_BP = _along(hidden_BSD, order.first_BP), _along(token_BS, order.first_BP)
 
@@ -98,22 +101,23 @@ def _described(chunk, hidden_BSD, head_DV, token_BS, is_wanted_BS, temperature, 
   return tuple(jnp.where(is_wanted_BS, _along(x_BP, order.back_BS), 0) for x_BP in found)
 
 
-def _described_fwd(chunk, *inputs):
-  return _described(chunk, *inputs), inputs
+def _described_fwd(sizes, *inputs):
+  return _described(sizes, *inputs), inputs
 
 
-def _described_bwd(chunk, inputs, cotangents):
+def _described_bwd(sizes, inputs, cotangents):
   """d logprob / d logits = onehot - p; d entropy / d logits = -p (log p + entropy)."""
+  chunk, G = sizes
   hidden_BSD, head_DV, token_BS, is_wanted_BS, temperature, num_valid = inputs
-  order = _order(is_wanted_BS, chunk)
+  (D, V), order = head_DV.shape, _order(is_wanted_BS, chunk)
   hidden_BPD, token_BP = _along(hidden_BSD, order.first_BP), _along(token_BS, order.first_BP)
   d_logprob_BP, d_entropy_BP = (
       _along(jnp.where(is_wanted_BS, x_BS, 0), order.first_BP) for x_BS in cotangents)
   dtype, wide = hidden_BSD.dtype, jnp.promote_types(jnp.float32, hidden_BSD.dtype)
-  id_11V = jnp.arange(head_DV.shape[1])[None, None]
+  id_11V = jnp.arange(V)[None, None]
 
   def visit(i, grads):
-    d_hidden_BPD, d_head_DV = grads
+    d_hidden_BPD, d_head_GDV = grads
     hidden_BcD, d_logprob_Bc1, d_entropy_Bc1 = (
         _cut(x, i, chunk) for x in (hidden_BPD, d_logprob_BP[..., None], d_entropy_BP[..., None]))
     logprob_BcV = jax.nn.log_softmax(
@@ -123,18 +127,19 @@ def _described_bwd(chunk, inputs, cotangents):
     d_logits_BcV = jnp.where(id_11V == _cut(token_BP, i, chunk)[..., None], d_logprob_Bc1, 0)
     d_logits_BcV -= p_BcV * (d_logprob_Bc1 + d_entropy_Bc1 * (logprob_BcV + entropy_Bc1))
     d_logits_BcV = jnp.where(id_11V < num_valid, d_logits_BcV / temperature, 0).astype(dtype)
-    d_logits_TV = d_logits_BcV.reshape(-1, head_DV.shape[1])
-    d_hidden_TD = jnp.matmul(d_logits_TV, head_DV.astype(dtype).T, preferred_element_type=wide)
-    d_head_DV += jnp.matmul(
-        hidden_BcD.reshape(d_hidden_TD.shape).T, d_logits_TV, preferred_element_type=wide)
+    d_hidden_TD = jnp.matmul(
+        d_logits_BcV.reshape(-1, V), head_DV.astype(dtype).T, preferred_element_type=wide)
+    d_head_GDV += jnp.einsum(
+        'gtd,gtv->gdv', hidden_BcD.reshape(G, -1, D), d_logits_BcV.reshape(G, -1, V),
+        preferred_element_type=wide)
     d_hidden_BcD = d_hidden_TD.reshape(hidden_BcD.shape).astype(dtype)
-    return _put(d_hidden_BPD, d_hidden_BcD, i), d_head_DV
+    return _put(d_hidden_BPD, d_hidden_BcD, i), d_head_GDV
 
-  zeros = jnp.zeros_like(hidden_BPD), jnp.zeros(head_DV.shape, wide)
+  zeros = jnp.zeros_like(hidden_BPD), jnp.zeros((G, D, V), wide)
   with jax.named_scope('loss_rows'):
-    d_hidden_BPD, d_head_DV = jax.lax.fori_loop(0, order.num_chunks, visit, zeros)
+    d_hidden_BPD, d_head_GDV = jax.lax.fori_loop(0, order.num_chunks, visit, zeros)
   d_hidden_BSD = _along(d_hidden_BPD, order.back_BS)
-  return d_hidden_BSD, d_head_DV.astype(head_DV.dtype), None, None, None, None
+  return d_hidden_BSD, d_head_GDV.sum(0).astype(head_DV.dtype), None, None, None, None
 
 
 _described.defvjp(_described_fwd, _described_bwd)

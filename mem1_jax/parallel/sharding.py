@@ -63,6 +63,11 @@ def rows(mesh: Mesh, num_rows: int) -> NamedSharding:
   return named(mesh, ('batch',), (num_rows,))
 
 
+def num_row_groups(mesh: Mesh, num_rows: int) -> int:
+  """Groups of devices over which `rows(mesh, num_rows)` splits them; 1 where they stay whole."""
+  return num_rows // rows(mesh, num_rows).shard_shape((num_rows,))[0]
+
+
 def whole(mesh: Mesh) -> NamedSharding:
   """Of arrays that every device has all of."""
   return NamedSharding(mesh, PartitionSpec())

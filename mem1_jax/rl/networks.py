@@ -23,6 +23,7 @@ class Networks:
   head: Callable  # policy -> head_DV, the unembedding
   value: Callable  # (value, tokens_BS, position_BS, key_end_BS) -> value_BS, unshifted
   read: Callable | None = None  # (value, hidden_BSD) -> value_BS, unshifted; called for `value`
+  num_groups: int = 1  # of devices that share a micro-batch's rows
 
   def on(self, frozen: Params | None) -> 'Networks':
     """The same functions of what is trained; `frozen` has the parameters that it lacks."""
@@ -78,4 +79,4 @@ def _logprob(networks, config, policy, hidden_BSD, episodes):
   return logprobs.token_logprobs(
       hidden_BSD, networks.head(policy), episodes.tokens, temperature=config.temperature,
       num_valid=config.num_valid, chunk=config.logprob_chunk,
-      mask_BS=episodes.tags.is_generated)
+      mask_BS=episodes.tags.is_generated, num_groups=networks.num_groups)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mem1_jax.ops.logprobs import sampling_logits, shift_right, token_logprobs
-from mem1_jax.parallel import sharding
+from mem1_jax.parallel import collectives, sharding
 from mem1_jax.parallel.mesh import MeshConfig, make_mesh
 
 B, S, D, V, NUM_VALID = 2, 11, 6, 13, 10
@@ -172,7 +172,8 @@ def test_the_same_on_eight_devices(dtype, tolerance):
   where = (rows, head, rows, rows, rows)
 
   def both(hidden, head, tokens, mask, weight):
-    function = lambda h, w: token_logprobs(h, w, tokens, 0.7, 30, 4, mask)  # noqa: E731
+    groups = sharding.num_row_groups(mesh, 8)
+    function = lambda h, w: token_logprobs(h, w, tokens, 0.7, 30, 4, mask, groups)  # noqa: E731
     values, pullback = jax.vjp(function, hidden, head)
     return values, pullback((weight, 0.3 * weight))
 
@@ -188,6 +189,9 @@ def test_the_same_on_eight_devices(dtype, tolerance):
     text = many.lower(*inputs).compile().as_text()
     # Rows stay where they are: all that goes around is sums over rows or the vocabulary.
     assert 'all-reduce' in text and 'all-gather' not in text and 'all-to-all' not in text
+    once, again = (sum(collectives.sent_bytes(text, {'loss_rows': n}).values()) for n in (1, 2))
+    head_bytes = 16 * vocab // 2 * np.dtype(dtype).itemsize  # of the head's gradient, on a device
+    assert once >= head_bytes > again - once  # the sums of a chunk have no [D, V]
     got, want = many(*jax.device_put(inputs, where)), jax.jit(both)(*inputs)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance),
                  got, want)

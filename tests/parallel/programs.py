@@ -99,7 +99,9 @@ def ppo(*sizes, rank=0):
   state = learner.init_state(*trained, OPTIMIZER, OPTIMIZER, 0.3)
   axes = lora.logical_axes(policy.logical_axes() | critic.logical_axes())
   shardings = learner.make_shardings(policy.mesh, axes, state, reference, PPO)
-  functions = networks.Networks(policy.apply, policy.head, critic.apply)
+  functions = networks.Networks(
+      policy.apply, policy.head, critic.apply,
+      num_groups=sharding.num_row_groups(policy.mesh, PPO.micro_rows))
   return PPOPrograms(
       *multihost.put((state, reference), (shardings.state, shardings.reference)), shardings,
       learner.make_score(functions, PPO, shardings),
