@@ -13,4 +13,5 @@ source launch/env.sh
 bash launch/install.sh cpu
 install_libtpu
 export PYTHONPATH="$LIBTPU${PYTHONPATH:+:$PYTHONPATH}"
-run "$VENV/bin/python" -m pytest -q -m 'not slow and not tpu_aot and not gpu' "$@"
+# Files of tests side by side: most of the time goes into compilation, which uses one core.
+run "$VENV/bin/python" -m pytest -q -n 2 --dist loadfile -m 'not slow and not tpu_aot and not gpu' "$@"

@@ -110,11 +110,11 @@ def test_tests_run_without_slow_ones_and_pass_arguments_on(checkout):
   checkout.stub('python3', '3.11')
   done = checkout.run('launch/test.sh', 'tests/report', '-k', 'table', DRY_RUN='1')
   assert done.stdout.splitlines()[-1] == (
-      '+ .venv/bin/python -m pytest -q -m not\\ slow\\ and\\ not\\ tpu_aot\\ and\\ not\\ gpu'
+      '+ .venv/bin/python -m pytest -q -n 2 --dist loadfile -m not\\ slow\\ and\\ not\\ tpu_aot\\ and\\ not\\ gpu'
       ' tests/report -k table'
   )
   assert checkout.run('.ci/run').returncode == 0
-  assert checkout.logged()[-1] == '-m pytest -q -m not slow and not tpu_aot and not gpu'
+  assert checkout.logged()[-1] == '-m pytest -q -n 2 --dist loadfile -m not slow and not tpu_aot and not gpu'
 
 
 @pytest.mark.skipif(os.uname()[::4] != ('Linux', 'x86_64'), reason='libtpu is for Linux on x86-64')
