@@ -76,9 +76,11 @@ def test_rows_and_objects(tmp_path):
     assert found['nothing'] == [None, None]
 
 
-def test_a_ppo_step_is_that_of_one_device(tmp_path):
-  run('ppo_step', tmp_path, num_devices=4)
-  state, want = programs.ppo_step(programs.ppo(1, 1, 1))
+@pytest.mark.parametrize('scenario, rank', [
+    ('ppo_step', 0), pytest.param('lora_ppo_step', programs.RANK, marks=pytest.mark.slow)])
+def test_a_ppo_step_is_that_of_one_device(scenario, rank, tmp_path):
+  run(scenario, tmp_path, num_devices=4)
+  state, want = programs.ppo_step(programs.ppo(1, 1, 1, rank=rank))
   got = np.load(tmp_path / 'metrics.npz')
   for name in ('policy_loss', 'value_loss', 'kl_loss', 'entropy', 'policy_grad_norm',
                'value_grad_norm', 'kl', 'value_mean', 'target_mean'):

@@ -61,13 +61,18 @@ def helpers(folder):
   return found
 
 
-def ppo_step(folder):
+def ppo_step(folder, rank=0):
   """One PPO step on fixed trajectories on 2x2x2; multihost_test.py compares it with one device."""
-  state, metrics = programs.ppo_step(programs.ppo(2, 2, 2))
+  state, metrics = programs.ppo_step(programs.ppo(2, 2, 2, rank=rank))
   leaves = [multihost.fetch(x) for x in jax.tree.leaves(state)]
   if multihost.is_main():
     np.savez(folder / 'state.npz', *leaves)
     np.savez(folder / 'metrics.npz', **metrics)
+
+
+def lora_ppo_step(folder):
+  """The same of adapters beside a frozen base."""
+  ppo_step(folder, programs.RANK)
 
 
 def uneven(folder):
@@ -167,7 +172,7 @@ def commands(folder):
 
 
 SCENARIOS = {function.__name__: function for function in (
-    helpers, ppo_step, uneven, resume, across, commands)}
+    helpers, ppo_step, lora_ppo_step, uneven, resume, across, commands)}
 
 
 if __name__ == '__main__':
