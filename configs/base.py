@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
 
   c.model = ConfigDict()
   c.model.name = 'atlas'  # checkpoint (as init has it) | model/config.py: tiny, atlas, …, qwen3-8b
-  c.model.attention = 'auto'  # auto | reference | chunked
+  c.model.attention = 'auto'  # auto | reference | chunked | tpu | gpu | …_interpret (ops/attention.py)
   c.model.remat = 'none'  # none | dots | attention | full: what the backward pass computes again
   c.model.dtype = 'float32'  # of computation
   c.model.param_dtype = 'float32'  # of the weights; frozen ones (LoRA) may well be bfloat16

@@ -1,14 +1,51 @@
 """Grouped-query self-attention with rotary positions, over a packed row or a cache."""
 
+import dataclasses
 from typing import Any
 
 from flax import linen as nn
+import jax
+from jax.sharding import Mesh, PartitionSpec
 
 from mem1_jax.arrays import Array, KVCache, pytree
 from mem1_jax.model import layers
 from mem1_jax.model.cache import attend
 from mem1_jax.model.config import ModelConfig
-from mem1_jax.ops.attention import attention
+from mem1_jax.ops import attention as ops
+from mem1_jax.parallel import sharding
+
+
+@dataclasses.dataclass(frozen=True)
+class RowAttention:
+  """ops/attention.py for the devices of a mesh: each computes its rows and its heads.
+
+  XLA splits what is written in XLA by itself, and would gather everything for a kernel.
+  """
+
+  implementation: str  # ops.attention.IMPLEMENTATIONS
+  mesh: Mesh
+
+  def plan(self, key_end_BS: Array, dtype: Any) -> Any:
+    """What all layers share; `dtype` of their queries, keys and values."""
+    return ops.make_plan(key_end_BS, self._choose(key_end_BS.shape[1], dtype))
+
+  def __call__(self, q_BSNH: Array, k_BSKH: Array, v_BSKH: Array, key_end_BS: Array,
+               plan: Any) -> Array:
+    implementation = self._choose(q_BSNH.shape[1], q_BSNH.dtype)
+
+    def attention(q, k, v, key_end, plan):
+      return ops.attention(q, k, v, key_end, implementation=implementation, plan=plan)
+
+    if implementation in ops.KERNELS and self.mesh.size > 1:
+      heads = sharding.named(self.mesh, ('batch', None, 'kv_heads', None), k_BSKH.shape).spec
+      rows = PartitionSpec(heads[0])
+      attention = jax.shard_map(
+          attention, mesh=self.mesh, in_specs=(heads, heads, heads, rows, rows), out_specs=heads,
+          check_vma=False)  # kernels do not say along which axes their outputs vary
+    return attention(q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan)
+
+  def _choose(self, num_positions, dtype):
+    return ops.choose(self.implementation, self.mesh.devices.flat[0], num_positions, dtype)
 
 
 @pytree
@@ -18,7 +55,7 @@ class Packed:
   cos: Array  # [B, S, 1, H/2]
   sin: Array  # [B, S, 1, H/2]
   key_end: Array  # [B, S] int32
-  plan: Any  # ops.attention.make_plan
+  plan: Any  # RowAttention.plan
 
 
 @pytree
@@ -37,7 +74,7 @@ class Attention(nn.Module):
   """
 
   config: ModelConfig
-  implementation: str
+  row_attention: RowAttention
 
   @nn.compact
   def __call__(
@@ -59,9 +96,7 @@ class Attention(nn.Module):
     q_BSNH = layers.rotate(q_BSNH, inputs.cos, inputs.sin)
     k_BSKH = layers.rotate(k_BSKH, inputs.cos, inputs.sin)
     if isinstance(inputs, Packed):
-      out_BSNH = attention(
-          q_BSNH, k_BSKH, v_BSKH, inputs.key_end, implementation=self.implementation,
-          plan=inputs.plan)
+      out_BSNH = self.row_attention(q_BSNH, k_BSKH, v_BSKH, inputs.key_end, inputs.plan)
     else:
       out_BSNH = attend(q_BSNH, k_BSKH, v_BSKH, inputs.cache, layer)
     out_BSD = layers.Linear(

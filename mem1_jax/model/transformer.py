@@ -21,10 +21,9 @@ import jax.numpy as jnp
 from mem1_jax.arrays import Array, KVCache, Params
 from mem1_jax.model import cache as cache_lib
 from mem1_jax.model import layers
-from mem1_jax.model.attention import Attention, Cached, Packed
+from mem1_jax.model.attention import Attention, Cached, Packed, RowAttention
 from mem1_jax.model.config import ModelConfig
 from mem1_jax.model.copy_heads import add_copy_heads
-from mem1_jax.ops.attention import make_plan
 from mem1_jax.parallel import sharding
 from mem1_jax.parallel.mesh import one_device
 
@@ -35,12 +34,12 @@ class Block(nn.Module):
   """One pre-norm decoder layer, in the form that nn.scan wants."""
 
   config: ModelConfig
-  implementation: str
+  row_attention: RowAttention
 
   @nn.compact
   def __call__(self, x_BSD: Array, layer: Array, inputs: Packed | Cached):
     normed_BSD = layers.RMSNorm(self.config, name='attention_norm')(x_BSD)
-    out_BSD, new_kv = Attention(self.config, self.implementation, name='attention')(
+    out_BSD, new_kv = Attention(self.config, self.row_attention, name='attention')(
         normed_BSD, layer, inputs)
     x_BSD = x_BSD + out_BSD
     normed_BSD = layers.RMSNorm(self.config, name='mlp_norm')(x_BSD)
@@ -78,7 +77,7 @@ class Transformer(nn.Module):
   """
 
   config: ModelConfig
-  implementation: str
+  row_attention: RowAttention
 
   @nn.compact
   def __call__(
@@ -90,7 +89,7 @@ class Transformer(nn.Module):
         _remat(Block, config.remat), variable_axes={'params': 0}, split_rngs={'params': True},
         in_axes=(0, nn.broadcast), length=config.num_layers, unroll=config.scan_unroll,
         metadata_params={nn.PARTITION_NAME: 'layers'})
-    x_BSD, new_kv = scan(config, self.implementation, name='layers')(
+    x_BSD, new_kv = scan(config, self.row_attention, name='layers')(
         x_BSD, jnp.arange(config.num_layers, dtype=jnp.int32), inputs)
     if not config.tie_embeddings:
       self.param(  # declared here, read through Policy.head
@@ -169,7 +168,8 @@ class Critic:
 def build_policy(config: ModelConfig, implementation: str = 'auto',
                  mesh: jax.sharding.Mesh | None = None) -> Policy:
   """The policy of `config` on `mesh`, or one device; `implementation` as in ops/attention.py."""
-  model, mesh = Transformer(config, implementation), mesh or one_device()
+  mesh = mesh or one_device()
+  model = Transformer(config, RowAttention(implementation, mesh))
   placed = functools.partial(_placed, config, mesh)
 
   def extend(params, tokens_BT, position_BT, num_tokens_B, cache):
@@ -265,15 +265,17 @@ def _init(model, key):
   index_11 = jnp.zeros((1, 1), jnp.int32)
   cos, sin = layers.rotary_angles(index_11, config)
   key_end_11 = index_11 + 1
-  plan = make_plan(key_end_11, model.implementation)
-  return model.init(key, index_11, Packed(cos, sin, key_end_11, plan))['params']
+  # One position needs no kernel; parameters do not depend on it.
+  model = model.copy(row_attention=dataclasses.replace(
+      model.row_attention, implementation='reference'))
+  return model.init(key, index_11, Packed(cos, sin, key_end_11, None))['params']
 
 
 def _build_apply(model):
   def apply(params, tokens_BS, position_BS, key_end_BS):
     cos, sin = layers.rotary_angles(position_BS, model.config)
     # Listed once here, not once per layer.
-    plan = make_plan(key_end_BS, model.implementation)
+    plan = model.row_attention.plan(key_end_BS, model.config.dtype)
     inputs = Packed(cos, sin, key_end_BS, plan)
     return model.apply({'params': params}, tokens_BS, inputs)[0]
   return apply

@@ -1,14 +1,8 @@
 """Interval attention in blocks, in plain XLA: no [S, S] array, invisible blocks skipped.
 
-Flash attention (arXiv 2205.14135) over a list of active (query block, key block)
-pairs, one list per row. A pair is active unless
-
-    every key of J comes after the last query of I, or
-    max(key_end[J]) <= first query of I,
-
-which ops/masks.py implies. The loop over the list has a dynamic trip count (the
-longest list of the batch), so time follows what is visible. The backward pass
-recomputes the weights from the saved log-sum-exp.
+Flash attention (arXiv 2205.14135) over the flat lists of ops/blocks.py, one per row. The loop has
+a dynamic trip count (the longest list of the batch), so time follows what is visible. The backward
+pass recomputes the weights from the saved log-sum-exp.
 """
 
 import functools
@@ -16,69 +10,42 @@ import functools
 import jax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
-import numpy as np
 
-from mem1_jax.arrays import Array, pytree
-from mem1_jax.ops import masks
+from mem1_jax.arrays import Array
+from mem1_jax.ops import blocks, masks
 
-BLOCK = 64
+_BLOCK = 64
 _LOWEST = -1e30  # finite: exp(_LOWEST - _LOWEST) is 1, not nan
 
 
-@pytree
-class Plan:
-  """The active block pairs of each row, in order of query, then key."""
-
-  query_block: Array  # [B, pairs] int32; past `count`, undefined but in range
-  key_block: Array  # [B, pairs] int32
-  count: Array  # [B] int32
-
-
-def build_plan(key_end_BS: Array, block: int = BLOCK) -> Plan:
-  """Lists the block pairs in which some query may see some key.
-
-  Depends on `key_end` only: build it once per batch, outside the layer loop.
-  """
-  B, S = key_end_BS.shape
-  num_blocks = -(-S // block)
-  # Static: the causal half of all pairs. 64 blocks give 2080 of them.
-  query_P, key_P = np.tril_indices(num_blocks)
-  key_end_BIc = _pad(key_end_BS, num_blocks * block).reshape(B, num_blocks, block)
-  is_active_BP = key_end_BIc.max(-1)[:, key_P] > jnp.asarray(query_P * block)[None]
-  # A stable sort moves the active pairs to the front and keeps their order.
-  order_BP = jnp.argsort(~is_active_BP, axis=-1, stable=True)
-  return Plan(
-      query_block=jnp.asarray(query_P, jnp.int32)[order_BP],
-      key_block=jnp.asarray(key_P, jnp.int32)[order_BP],
-      count=is_active_BP.sum(-1, dtype=jnp.int32))
+def build_plan(key_end_BS: Array, block: int = _BLOCK) -> blocks.Visits:
+  """The visits of rows with these `key_end`s, in blocks of `block` tokens."""
+  return blocks.by_query(key_end_BS, block, block, visits_idle=False)
 
 
 def attention_chunked(
-    q_BSNH: Array, k_BSKH: Array, v_BSKH: Array, key_end_BS: Array,
-    plan: Plan | None = None, block: int = BLOCK) -> Array:
-  """As ops/attention.py, [B, S, N, H]; `plan` must be built with the same `block`."""
-  if plan is None:
-    plan = build_plan(key_end_BS, block)
-  return _attention(block, q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan)
+    q_BSNH: Array, k_BSKH: Array, v_BSKH: Array, key_end_BS: Array, plan: blocks.Visits) -> Array:
+  """As ops/attention.py, [B, S, N, H]; `plan` of `build_plan`."""
+  return _attention(q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attention(block, q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan):
-  return _forward(block, q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan)[0]
+@jax.custom_vjp
+def _attention(q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan):
+  return _forward(q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan)[0]
 
 
-def _attention_fwd(block, q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan):
-  out_BSNH, lse = _forward(block, q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan)
+def _attention_fwd(q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan):
+  out_BSNH, lse = _forward(q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan)
   # Named so that a remat policy can keep them: recomputing them costs a whole forward.
   out_BSNH = checkpoint_name(out_BSNH, 'attention_out')
   lse = checkpoint_name(lse, 'attention_lse')
   return out_BSNH, (q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan, out_BSNH, lse)
 
 
-def _forward(block, q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan):
+def _forward(q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan):
   """Output [B, S, N, H] and log-sum-exp [B, I, K, G * block]."""
   B, S, N, H = q_BSNH.shape
-  K = k_BSKH.shape[2]
+  K, block = k_BSKH.shape[2], plan.major_block
   dtype = jnp.promote_types(jnp.float32, q_BSNH.dtype)
   q_BIKrH = _split(q_BSNH, K, block)
   k_BJKcH, v_BJKcH = _split(k_BSKH, K, block), _split(v_BSKH, K, block)
@@ -86,11 +53,12 @@ def _forward(block, q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan):
 
   def visit(p, state):
     acc_BIKrH, max_BIKr, sum_BIKr = state
-    i_B, j_B = plan.query_block[:, p], plan.key_block[:, p]
+    visit_B = plan.packed[:, p]
+    i_B, j_B = blocks.major(visit_B), blocks.minor(visit_B)
     scores_BKrc = jnp.einsum(
         'bkrh,bkch->bkrc', _take(q_BIKrH, i_B), _take(k_BJKcH, j_B),
         preferred_element_type=dtype) * H**-0.5
-    mask_B1rc = _mask(i_B, j_B, p < plan.count, _take(key_end_BJc, j_B), N // K)
+    mask_B1rc = _mask(i_B, j_B, blocks.has(visit_B, blocks.ACTIVE), _take(key_end_BJc, j_B), N // K)
     scores_BKrc = jnp.where(mask_B1rc, scores_BKrc, _LOWEST)
     old_max_BKr = _take(max_BIKr, i_B)
     new_max_BKr = jnp.maximum(old_max_BKr, scores_BKrc.max(-1))
@@ -112,10 +80,10 @@ def _forward(block, q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan):
   return _merge(out_BIKrH, S, N), max_BIKr + jnp.log(sum_BIKr)
 
 
-def _attention_bwd(block, residuals, dout_BSNH):
+def _attention_bwd(residuals, dout_BSNH):
   q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan, out_BSNH, lse_BIKr = residuals
   B, S, N, H = q_BSNH.shape
-  K = k_BSKH.shape[2]
+  K, block = k_BSKH.shape[2], plan.major_block
   dtype = jnp.promote_types(jnp.float32, q_BSNH.dtype)
   q_BIKrH, dout_BIKrH = _split(q_BSNH, K, block), _split(dout_BSNH, K, block)
   k_BJKcH, v_BJKcH = _split(k_BSKH, K, block), _split(v_BSKH, K, block)
@@ -125,10 +93,11 @@ def _attention_bwd(block, residuals, dout_BSNH):
 
   def visit(p, grads):
     dq_BIKrH, dk_BJKcH, dv_BJKcH = grads
-    i_B, j_B = plan.query_block[:, p], plan.key_block[:, p]
+    visit_B = plan.packed[:, p]
+    i_B, j_B = blocks.major(visit_B), blocks.minor(visit_B)
     q_BKrH, dout_BKrH = _take(q_BIKrH, i_B), _take(dout_BIKrH, i_B)
     k_BKcH, v_BKcH = _take(k_BJKcH, j_B), _take(v_BJKcH, j_B)
-    mask_B1rc = _mask(i_B, j_B, p < plan.count, _take(key_end_BJc, j_B), N // K)
+    mask_B1rc = _mask(i_B, j_B, blocks.has(visit_B, blocks.ACTIVE), _take(key_end_BJc, j_B), N // K)
     scores_BKrc = jnp.einsum(
         'bkrh,bkch->bkrc', q_BKrH, k_BKcH, preferred_element_type=dtype) * H**-0.5
     weights_BKrc = jnp.where(
