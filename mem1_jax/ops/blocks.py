@@ -142,16 +142,21 @@ def _visits(is_active_BXY, is_full_BXY, is_causal_XY, major_block, minor_block, 
   is_first_P = np.diff(x_P, prepend=-1) > 0
   is_active_BP, is_full_BP = is_active_BXY[:, x_P, y_P], is_full_BXY[:, x_P, y_P]
   blocks_1P = (x_P << _MAJOR_SHIFT | y_P << _MINOR_SHIFT)[None]
-  visit_BP = blocks_1P | is_active_BP * ACTIVE | jnp.where(is_full_BP, FULL, _PARTIAL)
+  visit_BP = blocks_1P | _flag(is_active_BP, ACTIVE) | jnp.where(
+      is_full_BP, np.int32(FULL), np.int32(_PARTIAL))
   is_listed_BP = is_active_BP | (is_idle_BX[:, x_P] & is_first_P[None])
   # The order of the numbers is that of the visits; what is not listed goes last.
   visit_BP = jnp.sort(jnp.where(is_listed_BP, visit_BP, _NO_VISIT), axis=1)
   is_new_BP = major(visit_BP)[:, 1:] != major(visit_BP)[:, :-1]
-  visit_BP |= (jnp.pad(is_new_BP, ((0, 0), (1, 0)), constant_values=True) * FIRST
-               | jnp.pad(is_new_BP, ((0, 0), (0, 1)), constant_values=True) * LAST)
+  visit_BP |= (_flag(jnp.pad(is_new_BP, ((0, 0), (1, 0)), constant_values=True), FIRST)
+               | _flag(jnp.pad(is_new_BP, ((0, 0), (0, 1)), constant_values=True), LAST))
   count_B1 = begin_BX[:, -1:]
   last_B1 = jnp.take_along_axis(visit_BP, jnp.maximum(count_B1 - 1, 0), axis=1)
-  past_B1 = jnp.where(count_B1 > 0, last_B1 & ~_FLAGS, 0)
+  past_B1 = jnp.where(count_B1 > 0, last_B1 & ~_FLAGS, np.int32(0))
   is_visit_BP = jnp.arange(len(x_P), dtype=jnp.int32)[None] < count_B1
   return Visits(jnp.where(is_visit_BP, visit_BP, past_B1), begin_BX,
                 is_full_BXY.sum(2, dtype=jnp.int32), major_block, minor_block)
+
+
+def _flag(is_set: Array, flag: int) -> Array:
+  return jnp.where(is_set, np.int32(flag), np.int32(0))
