@@ -25,6 +25,9 @@ class RowAttention:
   implementation: str  # ops.attention.IMPLEMENTATIONS
   mesh: Mesh
 
+  def __post_init__(self):
+    self._choose(1, 'float32')  # says at once what cannot run here
+
   def plan(self, key_end_BS: Array, dtype: Any) -> Any:
     """What all layers share; `dtype` of their queries, keys and values."""
     return ops.make_plan(key_end_BS, self._choose(key_end_BS.shape[1], dtype))
