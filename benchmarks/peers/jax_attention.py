@@ -15,8 +15,7 @@ import numpy as np  # noqa: E402
 from mem1_jax.ops import attention, masks  # noqa: E402
 
 
-class Unsupported(Exception):
-  """This device has no such case."""
+_SCORES = 2**30  # bytes; XLA makes eight arrays of a dense mask's scores, or more
 
 
 def cases(settings, key_end):
@@ -63,12 +62,20 @@ def _splash(length, settings):
   return attend
 
 
-def value_and_grads(op):
+def value_and_grads(op, is_by_head=False):
+  """(q, k, v, dout, what the op needs) → out, dq, dk, dv; kv head after kv head if that is said."""
+  @jax.jit
   def compute(q, k, v, dout, shared):
     out, vjp = jax.vjp(lambda q, k, v: op(q, k, v, shared), q, k, v)
     return out, *vjp(dout)
 
-  return jax.jit(compute)
+  def by_head(*arrays):
+    *inputs, shared = arrays
+    K = inputs[1].shape[2]
+    heads = [compute(*(jnp.split(x, K, 2)[n] for x in inputs), shared) for n in range(K)]
+    return tuple(jnp.concatenate(parts, 2) for parts in zip(*heads))
+
+  return by_head if is_by_head else compute
 
 
 def main():
@@ -81,7 +88,9 @@ def main():
     if name == 'plan':
       return found['ours'][0], jax.jit(found['ours'][1]), (key_end,)
     by, prepare, op = found[name]
-    return by, value_and_grads(op), (*inputs, jax.jit(prepare)(key_end))
+    is_by_head = name == 'dense' and 4 * key_end.shape[1] * key_end.size * settings['heads'] > _SCORES
+    return (by + ' by head' * is_by_head, value_and_grads(op, is_by_head),
+            (*inputs, jax.jit(prepare)(key_end)))
 
   def answer(name):
     if name != 'plan' and name not in found:
