@@ -14,8 +14,8 @@ Ours and torch start from the same parameters. Before it is timed torch computes
 exact rows, too: losses and gradient norms must be ours.
 
 Each peer is a process. It builds, warms up, then times one update for each line that it reads; the
-peers take turns, so what else the machine does hurts all alike. Medians; the table's last column is
-episodes a second over torch's. The last line is JSON.
+peers take turns, so what else the machine does hurts all alike. Medians; CPU s is of
+all cores; the last column is episodes a second over torch's. The last line is JSON.
 
 On a GPU: --model qwen2.5-1.5b --dtype bfloat16 --remat attention; MFU counts visible pairs only.
 """
@@ -24,6 +24,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import statistics
@@ -41,17 +42,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from mem1_jax import metrics, progress  # noqa: E402
-from mem1_jax.arrays import Episodes  # noqa: E402
-from mem1_jax.memory import layout  # noqa: E402
 from mem1_jax.model import ModelConfig, build_critic, build_policy, hf, named_config  # noqa: E402
 from mem1_jax.model.config import NAMED_CONFIGS  # noqa: E402
-from mem1_jax.rl import advantages  # noqa: E402
+from mem1_jax.parallel.mesh import MeshConfig, make_mesh  # noqa: E402
 from mem1_jax.roofline import forward_flops  # noqa: E402
-from mem1_jax.types import (  # noqa: E402
-    Action, ActionKind, Context, Kind, Question, Segment, Stop, Task, Trajectory, TurnRecord)
+from peers import update_episodes  # noqa: E402
 
 PEERS = pathlib.Path(__file__).resolve().parent / 'peers'
-TOLERANCE = 1e-4  # relative, of losses and gradient norms
+# Relative and absolute, of losses and gradient norms.
+TOLERANCE = {'float32': (1e-4, 1e-6), 'bfloat16': (5e-2, 5e-3)}
 # Of configs/base.py, and what differs from it: the paper's rates, one step, no reference.
 PPO = {'clip': 0.2, 'value_clip': 0.2, 'epochs': 1, 'minibatches': 1, 'micro_rows': 1,
        'kl_coef': 0.0}
@@ -69,63 +68,6 @@ def sizes(args) -> ModelConfig:
   return named_config(args.model, dtype=args.dtype, remat=args.remat, copy_heads=None)
 
 
-def episode(args, num_turns: int, vocab_size: int, rng: np.random.Generator) -> Trajectory:
-  """One of random ids; the sampler's log-probs are those of a policy that is not far."""
-  written_kinds = (Kind.STATE,) * args.think + (Kind.ACTION,) * args.action
-
-  def segment(ids, begin, kinds):
-    return Segment(tuple(ids), tuple(range(begin, begin + len(ids))), tuple(kinds))
-
-  def draw(n):
-    return rng.integers(0, vocab_size, n).tolist()
-
-  carried, turns, context = [], [], Context(segment([], 0, []))
-  for j in range(num_turns):
-    if j:
-      ids, kinds = carried + draw(args.information), (*written_kinds,) + (Kind.INFO,) * args.information
-      context = Context(segment(ids, args.question, kinds), len(carried))
-    carried = draw(len(written_kinds))
-    written = segment(carried, args.question + len(context.segment), written_kinds)
-    logprobs = -np.log(vocab_size) + 0.1 * rng.standard_normal(len(carried))
-    is_last = j == num_turns - 1
-    turns.append(TurnRecord(
-        context, written, tuple(logprobs.tolist()),
-        Action(ActionKind.ANSWER if is_last else ActionKind.SEARCH, ''), Stop.TAG,
-        float(rng.random()) if is_last else 0.0))
-  question = Question('q', '', ('',))
-  return Trajectory(Task('random', (question,), ('a',), 'random'),
-                    segment(draw(args.question), 0, (Kind.PROMPT,) * args.question), tuple(turns),
-                    is_append_only=False)
-
-
-def pack(trajectories: list[Trajectory], name: str) -> Episodes:
-  """A row for each, in their order: all are of one length."""
-  columns = [layout.lay_out(t, name) for t in trajectories]
-  return layout.pack(columns, len(columns), max(len(c['tokens']) for c in columns), 0)[0]
-
-
-def batch(trajectories: list[Trajectory], rng: np.random.Generator) -> dict[str, np.ndarray]:
-  """What an update reads, [rows, tokens] each: of exact rows, and `stitched_…` of the others."""
-  exact, stitched = (pack(trajectories, name) for name in layout.LAYOUTS)
-  is_generated = exact.tags.is_generated
-  value = np.where(is_generated, 0.1 * rng.standard_normal(is_generated.shape), 0)
-  value = value.astype(np.float32)
-  advantage = advantages.gae(exact.reward, value, exact.tags, 1.0, 1.0)
-  target = np.where(is_generated, advantage + value, 0)
-  scored = {'value': value, 'target': target,
-            'advantage': np.asarray(advantages.whiten(advantage, is_generated))}
-  arrays = {}
-  for prefix, rows in (('', exact), ('stitched_', stitched)):
-    tags = rows.tags
-    named = {'tokens': rows.tokens, 'logprob': rows.logprob, 'position': tags.position,
-             'key_end': tags.key_end, 'is_generated': tags.is_generated}
-    for name, x in scored.items():  # both layouts hold what was generated in the same order
-      named[name] = np.zeros(rows.tokens.shape, np.float32)
-      named[name][tags.is_generated] = x[is_generated]
-    arrays |= {prefix + name: x for name, x in named.items()}
-  return arrays
-
-
 def flops(model: ModelConfig, arrays: dict[str, np.ndarray], prefix: str) -> float:
   """Of all rows' update: policy and critic forward and, twice as much, backward."""
   index = np.arange(arrays[prefix + 'key_end'].shape[1])
@@ -136,12 +78,14 @@ def flops(model: ModelConfig, arrays: dict[str, np.ndarray], prefix: str) -> flo
 
 def save_weights(folder: pathlib.Path, model: ModelConfig, seed: int):
   """Policy and critic as transformers reads them; the critic has a head that is not zero."""
-  with jax.default_device(jax.devices('cpu')[0]):
-    policy = build_policy(model, 'reference').init(jax.random.key(seed))
-    value = 0.02 * jax.random.normal(jax.random.key(seed + 1), (model.dim, 1))
-    critic = build_critic(model, 'reference').from_policy(policy, jax.random.key(0))
+  # On the host: the device's memory is the workers'.
+  mesh = make_mesh(MeshConfig(1, 1, 1), jax.local_devices(backend='cpu')[:1])
+  policy = build_policy(model, 'reference', mesh).init(jax.random.key(seed))
+  critic = build_critic(model, 'reference', mesh)
+  params = critic.from_policy(policy, jax.random.key(0))
+  value = 0.02 * np.random.default_rng(seed).standard_normal((model.dim, 1))
   hf.save(folder / 'policy', policy, model, 'float32')
-  hf.save(folder / 'critic', critic | {'value': value}, model, 'float32', is_critic=True)
+  hf.save(folder / 'critic', params | {'value': value}, critic.config, 'float32', is_critic=True)
 
 
 class NotRun(Exception):
@@ -195,62 +139,68 @@ def commands(args, folder: pathlib.Path, episodes: pathlib.Path) -> dict[str, li
 
 
 def measure(args, folder: pathlib.Path, episodes: pathlib.Path) -> dict[str, dict]:
-  """{peer: its replies, or why it did not run}; the first reply comes after the warm-up."""
+  """{peer: its replies, or why it did not run}; the first reply belongs to the warm-up."""
   results, workers = {}, {}
   with contextlib.ExitStack() as stack, progress.bar(
       episodes.stem, 1 + args.repeats, line_every_s=0.0) as bar:
     for name, command in commands(args, folder, episodes).items():
       results[name] = {'replies': []}
       if name in args.skip or not command:
-        results[name]['not_run'] = '--skip' if name in args.skip else 'no interpreter was given'
+        results[name]['not_run'] = 'skipped' if name in args.skip else 'no interpreter was given'
         continue
       workers[name] = Worker(command)
       stack.callback(workers[name].close)
-    for number in range(1 + args.repeats):  # the first round is warm-up
-      for name in list(workers):
-        try:
-          results[name]['replies'].append(workers[name].update())
-        except NotRun as reason:
-          if name == 'ours':
-            raise
-          results[name]['not_run'] = str(reason)
-          del workers[name]
-      last = {name: results[name]['replies'][-1]['seconds'] for name in workers}
-      bar.advance(1, ', '.join(f'{name} {seconds:.2f} s' for name, seconds in last.items()))
+    for _ in range(1 + args.repeats):
+      one_round(workers, results)
+      bar.advance(1, ', '.join(
+          f'{name} {results[name]["replies"][-1]["seconds"]:.2f} s' for name in workers))
   return results
 
 
-def check(results: dict[str, dict]) -> dict | None:
-  """Torch's losses and gradient norms of the exact rows beside ours, at equal parameters.
+def one_round(workers: dict[str, Worker], results: dict[str, dict]):
+  """An update of each peer, one after another; a peer that cannot leaves `workers`."""
+  for name in list(workers):
+    try:
+      load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
+      results[name]['replies'].append(workers[name].update() | {'load': load})
+    except NotRun as reason:
+      if name == 'ours':
+        raise
+      results[name]['not_run'] = str(reason)
+      del workers[name]
+
+
+def check(results: dict[str, dict], tolerance: tuple[float, float]) -> dict | None:
+  """Losses and gradient norms of the exact rows at equal parameters: ours and torch's.
 
   Raises:
     AssertionError: they differ.
   """
-  if 'not_run' in results['torch'] or not results['torch']['replies']:
+  if 'not_run' in results['torch']:
     return None
   ours, torch = (results[name]['replies'][0]['exact'] for name in ('ours', 'torch'))
   for name, value in ours.items():
-    if not np.isclose(value, torch[name], rtol=results['ours']['tolerance'], atol=1e-7):
+    if not np.isclose(torch[name], value, *tolerance):
       raise AssertionError(f'{name} of the same rows: ours {value}, torch {torch[name]}')
   return {'ours': ours, 'torch': torch}
 
 
 def summary(args, model: ModelConfig, arrays: dict[str, np.ndarray], results: dict) -> dict:
-  """Rates of each peer; `tokens` are those of its own rows."""
-  num, cells = len(arrays['tokens']), {}
-  peak = next((peak for name, peak in PEAK_FLOPS.items()
-               if name in jax.devices()[0].device_kind), None) if args.dtype != 'float32' else None
+  """Rates of each peer; `tokens_s` and `flops_s` are of its own rows."""
+  cells, kind = {}, jax.devices()[0].device_kind
+  peak = next((peak for name, peak in PEAK_FLOPS.items() if name in kind), None)
   for name, result in results.items():
     if 'not_run' in result:
       cells[name] = {'not_run': result['not_run']}
       continue
-    prefix = 'stitched_' if name == 'torch' else ''
-    raw = [reply['seconds'] for reply in result['replies'][1:]]
-    seconds = statistics.median(raw)
+    prefix, timed = 'stitched_' if name == 'torch' else '', result['replies'][1:]
+    seconds = statistics.median(reply['seconds'] for reply in timed)
     rate = flops(model, arrays, prefix) / seconds
-    cells[name] = {'seconds': seconds, 'episodes_s': num / seconds, 'raw': raw,
-                   'tokens_s': arrays[prefix + 'tokens'].size / seconds, 'flops_s': rate,
-                   'mfu': peak and rate / peak}
+    cells[name] = {
+        'seconds': seconds, 'episodes_s': len(arrays['tokens']) / seconds,
+        'tokens_s': arrays[prefix + 'tokens'].size / seconds, 'flops_s': rate,
+        'mfu': rate / peak if peak and args.dtype == 'bfloat16' else None,
+        'warm_up': result['replies'][0], 'raw': timed}
   for cell in cells.values():
     if 'seconds' in cell and 'seconds' in cells['torch']:
       cell['ratio'] = cells['torch']['seconds'] / cell['seconds']
@@ -258,7 +208,7 @@ def summary(args, model: ModelConfig, arrays: dict[str, np.ndarray], results: di
 
 
 def table(turns: dict[str, dict]) -> str:
-  lines = ['turns  peer     seconds  episodes/s  tokens/s  GFLOP/s     MFU  to torch']
+  lines = ['turns  peer     seconds   CPU s  episodes/s  tokens/s  GFLOP/s     MFU  to torch']
   for number, cells in turns.items():
     for name, cell in cells['peers'].items():
       head = f'{number:>5}  {name:<6}'
@@ -267,7 +217,8 @@ def table(turns: dict[str, dict]) -> str:
         continue
       mfu = f'{cell["mfu"]:.1%}' if cell['mfu'] else '–'
       ratio = f'{cell["ratio"]:.2f}' if 'ratio' in cell else '–'
-      lines.append(f'{head}  {cell["seconds"]:8.3f}  {cell["episodes_s"]:10.4f}  '
+      cpu = statistics.median(reply.get('cpu_seconds', math.nan) for reply in cell['raw'])
+      lines.append(f'{head}  {cell["seconds"]:8.3f}  {cpu:6.2f}  {cell["episodes_s"]:10.4f}  '
                    f'{cell["tokens_s"]:8.0f}  {cell["flops_s"] / 1e9:7.0f}  {mfu:>6}  {ratio:>8}')
   return '\n'.join(lines)
 
@@ -294,23 +245,30 @@ def prepare(args, model: ModelConfig, folder: pathlib.Path):
 
 
 def run(args, folder: pathlib.Path) -> dict[str, dict]:
-  """{number of turns: peers, check}."""
+  """{number of turns: what was measured}."""
   model, turns = sizes(args), {}
+  say(f'{model.num_params() / 1e6:.1f} M parameters on {jax.devices()[0].device_kind}')
   prepare(args, model, folder)
   for i, num_turns in enumerate(args.turns):
     rng = np.random.default_rng([args.seed, num_turns])
     num_episodes = args.episodes[min(i, len(args.episodes) - 1)]
-    trajectories = [episode(args, num_turns, model.vocab_size, rng) for _ in range(num_episodes)]
-    arrays, file = batch(trajectories, rng), folder / f'{num_turns} turns.npz'
+    trajectories = [update_episodes.episode(args, num_turns, model.vocab_size, rng)
+                    for _ in range(num_episodes)]
+    arrays, file = update_episodes.batch(trajectories, rng), folder / f'{num_turns}-turns.npz'
     np.savez(file, **arrays, question=args.question, turns=num_turns)
+    lengths = [arrays[name].shape[1] for name in ('tokens', 'stitched_tokens')]
+    say(f'{num_turns} turns: {num_episodes} episodes of {lengths[0]} exact tokens, '
+        f'{lengths[1]} stitched; peers warm up')
     results = measure(args, folder, file)
-    results['ours']['tolerance'] = TOLERANCE if args.dtype == 'float32' else 0.05
     turns[str(num_turns)] = {
-        'episodes': num_episodes, 'check': check(results),
-        'row_tokens': {name or 'exact_': arrays[name + 'tokens'].shape[1]
-                       for name in ('', 'stitched_')},
+        'episodes': num_episodes, 'exact_tokens': lengths[0], 'stitched_tokens': lengths[1],
+        'check': check(results, TOLERANCE[args.dtype]),
         'peers': summary(args, model, arrays, results)}
   return turns
+
+
+def say(text: str):
+  print(text, file=sys.stderr, flush=True)
 
 
 def parse(argv=None):
@@ -323,7 +281,7 @@ def parse(argv=None):
   for name, tokens in (('question', 500), ('think', 200), ('action', 50), ('information', 450)):
     parser.add_argument(f'--{name}', type=int, default=tokens, help='tokens')
   parser.add_argument('--model', default='small', choices=['small', *NAMED_CONFIGS])
-  parser.add_argument('--dtype', default='float32', help='of computation')
+  parser.add_argument('--dtype', default='float32', choices=TOLERANCE, help='of computation')
   parser.add_argument('--remat', default='none', help='as model.remat; ours alone')
   parser.add_argument('--attention', default='auto', help='as model.attention; ours alone')
   parser.add_argument('--threads', type=int, default=2, help='of each peer, on a CPU')

@@ -36,7 +36,7 @@ def load(settings, policy, critic):
 
 
 def build(settings):
-  """(update, state), as train.make_programs makes them."""
+  """(update, state, shardings), as train.make_programs makes them."""
   config = base.get_config()
   config.reference = 'none'
   config.ppo.update(settings['ppo'])
@@ -64,15 +64,14 @@ def batch(arrays) -> TrainBatch:
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('episodes')
-  parser.add_argument('--settings', required=True)
+  parser.add_argument('episodes', help='an .npz of benchmarks/update.py')
+  parser.add_argument('--settings', required=True, help='a .json of benchmarks/update.py')
   args = parser.parse_args()
-  settings = json.loads(pathlib.Path(args.settings).read_text())
+  settings, arrays = json.loads(pathlib.Path(args.settings).read_text()), np.load(args.episodes)
   if settings['platform'] == 'cpu' and hasattr(os, 'sched_setaffinity'):
     # XLA counts the cores when its first array is made.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:settings['threads']])
   update, state, shardings = build(settings)
-  arrays = np.load(args.episodes)
   rows, num_rows, key = jax.device_put(
       (batch(arrays), np.int32(len(arrays['tokens'])), jax.random.key(settings['seed'])),
       (shardings.rows, shardings.whole, shardings.whole))
@@ -81,9 +80,10 @@ def main():
     if not first:  # compiles; its metrics are those of the initial parameters
       state, metrics = update(state, rows, num_rows, key, None)
       first = {'exact': {name: float(metrics[name]) for name in METRICS}}
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), time.process_time()
     state, metrics = jax.block_until_ready(update(state, rows, num_rows, key, None))
-    print(json.dumps({'seconds': time.perf_counter() - begun} | first), flush=True)
+    print(json.dumps({'seconds': time.perf_counter() - begun,
+                      'cpu_seconds': time.process_time() - cpu} | first), flush=True)
 
 
 if __name__ == '__main__':

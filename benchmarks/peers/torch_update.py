@@ -8,7 +8,6 @@ a value head.
 
 import argparse
 import json
-import os
 import pathlib
 import sys
 import time
@@ -17,8 +16,9 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-from mem1_jax.ops import masks  # noqa: E402
+from mem1_jax.ops.masks import visible  # noqa: E402
 
+missing = ''
 try:
   import torch
   import torch.nn.functional as F
@@ -59,7 +59,7 @@ def rows(arrays, prefix, device, dtype):
         np.flatnonzero(arrays[prefix + 'is_generated'][r]), device=device)
     if last is None or not torch.equal(last, row['key_end']):
       index = torch.arange(len(row['tokens']), device=device)
-      is_visible = masks.visible(index[:, None], index[None], row['key_end'][None])
+      is_visible = visible(index[:, None], index[None], row['key_end'][None])
       mask = torch.zeros(is_visible.shape, dtype=dtype, device=device)
       mask.masked_fill_(~is_visible, torch.finfo(dtype).min)
     last, row['mask'] = row['key_end'], mask[None, None]
@@ -88,7 +88,8 @@ def policy_loss(policy, row, ppo):
 
 def value_loss(critic, row, ppo):
   at = row['generated']
-  value, old, target = critic.score(hidden(critic, row))[:, 0].float(), row['value'][at], row['target'][at]
+  value = critic.score(hidden(critic, row))[:, 0].float()
+  old, target = row['value'][at], row['target'][at]
   clipped = old + (value - old).clamp(-ppo['value_clip'], ppo['value_clip'])
   return 0.5 * torch.maximum((value - target)**2, (clipped - target)**2).sum()
 
@@ -115,37 +116,38 @@ def update(models, batch, settings, is_applied=True):
   return found
 
 
-def main():
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('episodes')
-  parser.add_argument('--settings', required=True)
-  args = parser.parse_args()
-  settings = json.loads(pathlib.Path(args.settings).read_text())
-  if torch is None:
-    print(json.dumps({'not_run': missing}), flush=True)
-    return
-  device = settings['platform']
-  if device == 'gpu':
-    device = 'cuda'
-    if not torch.cuda.is_available():
-      print(json.dumps({'not_run': 'this torch has no CUDA'}), flush=True)
-      return
-  torch.set_num_threads(settings['threads'])
+def serve(settings, arrays, device):
+  """An update for each line of stdin."""
   dtype = torch.bfloat16 if settings['model']['dtype'] == 'bfloat16' else torch.float32
-  models, arrays = load(settings, device), np.load(args.episodes)
-  arrays = dict(arrays)
-  stitched, first = rows(arrays, 'stitched_', device, dtype), {}
+  models, first = load(settings, device), {}
+  batch = rows(arrays, 'stitched_', device, dtype)
   for _ in sys.stdin:
     if not first:
       exact = rows(arrays, '', device, dtype)
-      begun = time.perf_counter()
       first = {'exact': update(models, exact, settings, is_applied=False)}
-      first['exact_seconds'] = time.perf_counter() - begun
       del exact
-      update(models, stitched, settings)
-    begun = time.perf_counter()
-    update(models, stitched, settings)  # waits for the device: it returns numbers
-    print(json.dumps({'seconds': time.perf_counter() - begun} | first), flush=True)
+      update(models, batch, settings)
+    begun, cpu = time.perf_counter(), time.process_time()
+    update(models, batch, settings)  # waits for the device: it returns numbers
+    print(json.dumps({'seconds': time.perf_counter() - begun,
+                      'cpu_seconds': time.process_time() - cpu} | first), flush=True)
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('episodes', help='an .npz of benchmarks/update.py')
+  parser.add_argument('--settings', required=True, help='a .json of benchmarks/update.py')
+  args = parser.parse_args()
+  settings = json.loads(pathlib.Path(args.settings).read_text())
+  device = 'cuda' if settings['platform'] == 'gpu' else 'cpu'
+  if torch is None or (device == 'cuda' and not torch.cuda.is_available()):
+    print(json.dumps({'not_run': missing or 'this torch has no CUDA'}), flush=True)
+    return
+  torch.set_num_threads(settings['threads'])
+  try:
+    serve(settings, dict(np.load(args.episodes)), device)
+  except torch.OutOfMemoryError:
+    print(json.dumps({'not_run': 'out of device memory'}), flush=True)
 
 
 if __name__ == '__main__':
