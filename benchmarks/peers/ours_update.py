@@ -75,15 +75,15 @@ def main():
   rows, num_rows, key = jax.device_put(
       (batch(arrays), np.int32(len(arrays['tokens'])), jax.random.key(settings['seed'])),
       (shardings.rows, shardings.whole, shardings.whole))
-  first = {}
-  for _ in sys.stdin:
-    if not first:  # compiles; its metrics are those of the initial parameters
+  for number, _ in enumerate(sys.stdin):
+    more = {}
+    if not number:  # compiles; its metrics are those of the initial parameters
       state, metrics = update(state, rows, num_rows, key, None)
-      first = {'exact': {name: float(metrics[name]) for name in METRICS}}
+      more = {'exact': {name: float(metrics[name]) for name in METRICS}}
     begun, cpu = time.perf_counter(), time.process_time()
     state, metrics = jax.block_until_ready(update(state, rows, num_rows, key, None))
     print(json.dumps({'seconds': time.perf_counter() - begun,
-                      'cpu_seconds': time.process_time() - cpu} | first), flush=True)
+                      'cpu_seconds': time.process_time() - cpu} | more), flush=True)
 
 
 if __name__ == '__main__':

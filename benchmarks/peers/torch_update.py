@@ -119,18 +119,19 @@ def update(models, batch, settings, is_applied=True):
 def serve(settings, arrays, device):
   """An update for each line of stdin."""
   dtype = torch.bfloat16 if settings['model']['dtype'] == 'bfloat16' else torch.float32
-  models, first = load(settings, device), {}
+  models = load(settings, device)
   batch = rows(arrays, 'stitched_', device, dtype)
-  for _ in sys.stdin:
-    if not first:
+  for number, _ in enumerate(sys.stdin):
+    more = {}
+    if not number:
       exact = rows(arrays, '', device, dtype)
-      first = {'exact': update(models, exact, settings, is_applied=False)}
+      more = {'exact': update(models, exact, settings, is_applied=False)}
       del exact
       update(models, batch, settings)
     begun, cpu = time.perf_counter(), time.process_time()
     update(models, batch, settings)  # waits for the device: it returns numbers
     print(json.dumps({'seconds': time.perf_counter() - begun,
-                      'cpu_seconds': time.process_time() - cpu} | first), flush=True)
+                      'cpu_seconds': time.process_time() - cpu} | more), flush=True)
 
 
 def main():
