@@ -1,0 +1,310 @@
+"""How many episodes a second does one PPO update take? Ours against other learners, side by side.
+
+    python benchmarks/update.py [--turns 6 16] [--repeats 5] [--out FILE] [--tunix PYTHON]
+
+Episodes of random ids have the lengths of MEM1's (arXiv 2506.15841): a question of 500 tokens,
+turns that write 250, replies of 450. All peers get the same ones, with the same old log-probs,
+advantages, values and targets, and update a policy and a critic of its size, one row at a time:
+
+    ours    the learner of mem1_jax (`make_update`) on the exact layout
+    torch   peers/torch_update.py: a dense mask over the stitched layout, as MEM1's release does
+    tunix   peers/tunix_update.py, where --tunix names a Python that has it
+
+Ours and torch start from the same parameters. Before it is timed torch computes the update of the
+exact rows, too: losses and gradient norms must be ours.
+
+Each peer is a process. It builds, warms up, then times one update for each line that it reads; the
+peers take turns, so what else the machine does hurts all alike. Medians; CPU s is of
+all cores; the last column is episodes a second over torch's. The last line is JSON.
+
+On a GPU: --model qwen2.5-1.5b --dtype bfloat16 --remat attention; MFU counts visible pairs only.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+# Workers share the device with this process.
+os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+
+import jax
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from mem1_jax import metrics, progress  # noqa: E402
+from mem1_jax.model import ModelConfig, build_critic, build_policy, hf, named_config  # noqa: E402
+from mem1_jax.model.config import NAMED_CONFIGS  # noqa: E402
+from mem1_jax.parallel.mesh import MeshConfig, make_mesh  # noqa: E402
+from mem1_jax.roofline import forward_flops  # noqa: E402
+from peers import update_episodes  # noqa: E402
+
+PEERS = pathlib.Path(__file__).resolve().parent / 'peers'
+# Relative and absolute, of losses and gradient norms.
+TOLERANCE = {'float32': (1e-4, 1e-6), 'bfloat16': (5e-2, 5e-3)}
+# Of configs/base.py, and what differs from it: the paper's rates, one step, no reference.
+PPO = {'clip': 0.2, 'value_clip': 0.2, 'epochs': 1, 'minibatches': 1, 'micro_rows': 1,
+       'kl_coef': 0.0}
+OPTIM = {'policy_lr': 1e-6, 'value_lr': 1e-5, 'warmup': 0, 'b1': 0.9, 'b2': 0.95, 'eps': 1e-8,
+         'weight_decay': 0.01, 'max_grad_norm': 1.0}
+# Qwen2.5's proportions: the FFN is 5.5 times as wide as the residual stream.
+SMALL = dict(vocab_size=2048, dim=128, num_layers=3, num_heads=4, num_kv_heads=2, head_dim=32,
+             ffn_dim=704, copy_heads=None)
+PEAK_FLOPS = {'H100': 989e12, 'H200': 989e12, 'A100': 312e12}  # bfloat16, dense
+
+
+def sizes(args) -> ModelConfig:
+  if args.model == 'small':
+    return named_config('atlas', **SMALL, dtype=args.dtype, remat=args.remat)
+  return named_config(args.model, dtype=args.dtype, remat=args.remat, copy_heads=None)
+
+
+def flops(model: ModelConfig, arrays: dict[str, np.ndarray], prefix: str) -> float:
+  """Of all rows' update: policy and critic forward and, twice as much, backward."""
+  index = np.arange(arrays[prefix + 'key_end'].shape[1])
+  pairs = float(np.maximum(arrays[prefix + 'key_end'] - index, 0).sum())
+  tokens, described = arrays[prefix + 'key_end'].size, int(arrays['is_generated'].sum())
+  return 3 * sum(forward_flops(model, tokens, pairs, n) for n in (described, 0))
+
+
+def save_weights(folder: pathlib.Path, model: ModelConfig, seed: int):
+  """Policy and critic as transformers reads them; the critic has a head that is not zero."""
+  # On the host: the device's memory is the workers'.
+  mesh = make_mesh(MeshConfig(1, 1, 1), jax.local_devices(backend='cpu')[:1])
+  policy = build_policy(model, 'reference', mesh).init(jax.random.key(seed))
+  critic = build_critic(model, 'reference', mesh)
+  params = critic.from_policy(policy, jax.random.key(0))
+  value = 0.02 * np.random.default_rng(seed).standard_normal((model.dim, 1))
+  hf.save(folder / 'policy', policy, model, 'float32')
+  hf.save(folder / 'critic', params | {'value': value}, critic.config, 'float32', is_critic=True)
+
+
+class NotRun(Exception):
+  """A peer cannot run here."""
+
+
+class Worker:
+  """A peer's process: a line in, an update timed, a line of JSON out."""
+
+  def __init__(self, command: list[str]):
+    self._process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+
+  def update(self) -> dict:
+    """What the peer says of one update: `seconds` at least.
+
+    Raises:
+      NotRun: with the reason.
+    """
+    with contextlib.suppress(BrokenPipeError):
+      self._process.stdin.write('update\n')
+      self._process.stdin.flush()
+    for line in self._process.stdout:
+      if line.startswith('{'):  # libraries print, too
+        reply = json.loads(line)
+        if 'not_run' in reply:
+          raise NotRun(reply['not_run'])
+        return reply
+    raise NotRun(f'its process ended with code {self._process.wait()}')
+
+  def close(self):
+    with contextlib.suppress(BrokenPipeError):
+      self._process.stdin.close()
+    try:
+      self._process.wait(30)
+    except subprocess.TimeoutExpired:
+      self._process.kill()
+      self._process.wait()
+
+
+def commands(args, folder: pathlib.Path, episodes: pathlib.Path) -> dict[str, list[str] | None]:
+  """How each peer is started; None: it is not."""
+  settings = ['--settings', str(folder / 'settings.json')]
+  python = [sys.executable, '-u']
+  return {
+      'ours': [*python, str(PEERS / 'ours_update.py'), str(episodes), *settings],
+      'torch': [*python, str(PEERS / 'torch_update.py'), str(episodes), *settings],
+      'tunix': args.tunix and [args.tunix, '-u', str(PEERS / 'tunix_update.py'), str(episodes),
+                               '--model-json', str(folder / 'model.json')],
+  }
+
+
+def measure(args, folder: pathlib.Path, episodes: pathlib.Path) -> dict[str, dict]:
+  """{peer: its replies, or why it did not run}; the first reply belongs to the warm-up."""
+  results, workers = {}, {}
+  with contextlib.ExitStack() as stack, progress.bar(
+      episodes.stem, 1 + args.repeats, line_every_s=0.0) as bar:
+    for name, command in commands(args, folder, episodes).items():
+      results[name] = {'replies': []}
+      if name in args.skip or not command:
+        results[name]['not_run'] = 'skipped' if name in args.skip else 'no interpreter was given'
+        continue
+      workers[name] = Worker(command)
+      stack.callback(workers[name].close)
+    for _ in range(1 + args.repeats):
+      one_round(workers, results)
+      bar.advance(1, ', '.join(
+          f'{name} {results[name]["replies"][-1]["seconds"]:.2f} s' for name in workers))
+  return results
+
+
+def one_round(workers: dict[str, Worker], results: dict[str, dict]):
+  """An update of each peer, one after another; a peer that cannot leaves `workers`."""
+  for name in list(workers):
+    try:
+      load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
+      results[name]['replies'].append(workers[name].update() | {'load': load})
+    except NotRun as reason:
+      if name == 'ours':
+        raise
+      results[name]['not_run'] = str(reason)
+      del workers[name]
+
+
+def check(results: dict[str, dict], tolerance: tuple[float, float]) -> dict | None:
+  """Losses and gradient norms of the exact rows at equal parameters: ours and torch's.
+
+  Raises:
+    AssertionError: they differ.
+  """
+  if 'not_run' in results['torch']:
+    return None
+  ours, torch = (results[name]['replies'][0]['exact'] for name in ('ours', 'torch'))
+  for name, value in ours.items():
+    if not np.isclose(torch[name], value, *tolerance):
+      raise AssertionError(f'{name} of the same rows: ours {value}, torch {torch[name]}')
+  return {'ours': ours, 'torch': torch}
+
+
+def summary(args, model: ModelConfig, arrays: dict[str, np.ndarray], results: dict) -> dict:
+  """Rates of each peer; `tokens_s` and `flops_s` are of its own rows."""
+  cells, kind = {}, jax.devices()[0].device_kind
+  peak = next((peak for name, peak in PEAK_FLOPS.items() if name in kind), None)
+  for name, result in results.items():
+    if 'not_run' in result:
+      cells[name] = {'not_run': result['not_run']}
+      continue
+    prefix, timed = 'stitched_' if name == 'torch' else '', result['replies'][1:]
+    seconds = statistics.median(reply['seconds'] for reply in timed)
+    rate = flops(model, arrays, prefix) / seconds
+    cells[name] = {
+        'seconds': seconds, 'episodes_s': len(arrays['tokens']) / seconds,
+        'tokens_s': arrays[prefix + 'tokens'].size / seconds, 'flops_s': rate,
+        'mfu': rate / peak if peak and args.dtype == 'bfloat16' else None,
+        'warm_up': result['replies'][0], 'raw': timed}
+  for cell in cells.values():
+    if 'seconds' in cell and 'seconds' in cells['torch']:
+      cell['ratio'] = cells['torch']['seconds'] / cell['seconds']
+  return cells
+
+
+def table(turns: dict[str, dict]) -> str:
+  lines = ['turns  peer     seconds   CPU s  episodes/s  tokens/s  GFLOP/s     MFU  to torch']
+  for number, cells in turns.items():
+    for name, cell in cells['peers'].items():
+      head = f'{number:>5}  {name:<6}'
+      if 'not_run' in cell:
+        lines.append(f'{head}  not run: {cell["not_run"]}')
+        continue
+      mfu = f'{cell["mfu"]:.1%}' if cell['mfu'] else '–'
+      ratio = f'{cell["ratio"]:.2f}' if 'ratio' in cell else '–'
+      cpu = statistics.median(reply.get('cpu_seconds', math.nan) for reply in cell['raw'])
+      lines.append(f'{head}  {cell["seconds"]:8.3f}  {cpu:6.2f}  {cell["episodes_s"]:10.4f}  '
+                   f'{cell["tokens_s"]:8.0f}  {cell["flops_s"] / 1e9:7.0f}  {mfu:>6}  {ratio:>8}')
+  return '\n'.join(lines)
+
+
+def headline(turns: dict[str, dict]) -> dict:
+  """The last line: of each number of turns, and of the first one at the top."""
+  short = {}
+  for number, cells in turns.items():
+    peers = cells['peers']
+    short[number] = {'ours_episodes_s': peers['ours']['episodes_s'],
+                     'torch_dense_episodes_s': peers['torch'].get('episodes_s', 'not run'),
+                     'ratio': peers['ours'].get('ratio', 'not run'),
+                     'tunix_episodes_s': peers['tunix'].get('episodes_s', 'not run')}
+  return short[min(short, key=lambda number: number != '6')] | {'turns': short}
+
+
+def prepare(args, model: ModelConfig, folder: pathlib.Path):
+  save_weights(folder, model, args.seed)
+  (folder / 'model.json').write_text(json.dumps(dataclasses.asdict(model)))
+  (folder / 'settings.json').write_text(json.dumps({
+      'model': dataclasses.asdict(model), 'weights': str(folder), 'ppo': PPO, 'optim': OPTIM,
+      'attention': args.attention, 'threads': args.threads, 'seed': args.seed,
+      'platform': jax.devices()[0].platform}))
+
+
+def run(args, folder: pathlib.Path) -> dict[str, dict]:
+  """{number of turns: what was measured}."""
+  model, turns = sizes(args), {}
+  say(f'{model.num_params() / 1e6:.1f} M parameters on {jax.devices()[0].device_kind}')
+  prepare(args, model, folder)
+  for i, num_turns in enumerate(args.turns):
+    rng = np.random.default_rng([args.seed, num_turns])
+    num_episodes = args.episodes[min(i, len(args.episodes) - 1)]
+    trajectories = [update_episodes.episode(args, num_turns, model.vocab_size, rng)
+                    for _ in range(num_episodes)]
+    arrays, file = update_episodes.batch(trajectories, rng), folder / f'{num_turns}-turns.npz'
+    np.savez(file, **arrays, question=args.question, turns=num_turns)
+    lengths = [arrays[name].shape[1] for name in ('tokens', 'stitched_tokens')]
+    say(f'{num_turns} turns: {num_episodes} episodes of {lengths[0]} exact tokens, '
+        f'{lengths[1]} stitched; peers warm up')
+    results = measure(args, folder, file)
+    turns[str(num_turns)] = {
+        'episodes': num_episodes, 'exact_tokens': lengths[0], 'stitched_tokens': lengths[1],
+        'check': check(results, TOLERANCE[args.dtype]),
+        'peers': summary(args, model, arrays, results)}
+  return turns
+
+
+def say(text: str):
+  print(text, file=sys.stderr, flush=True)
+
+
+def parse(argv=None):
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--turns', type=int, nargs='+', default=[6, 16])
+  parser.add_argument('--episodes', type=int, nargs='+', default=[4, 1],
+                      help='of an update, for each of --turns')
+  parser.add_argument('--repeats', type=int, default=5, help='timed updates of each peer')
+  for name, tokens in (('question', 500), ('think', 200), ('action', 50), ('information', 450)):
+    parser.add_argument(f'--{name}', type=int, default=tokens, help='tokens')
+  parser.add_argument('--model', default='small', choices=['small', *NAMED_CONFIGS])
+  parser.add_argument('--dtype', default='float32', choices=TOLERANCE, help='of computation')
+  parser.add_argument('--remat', default='none', help='as model.remat; ours alone')
+  parser.add_argument('--attention', default='auto', help='as model.attention; ours alone')
+  parser.add_argument('--threads', type=int, default=2, help='of each peer, on a CPU')
+  parser.add_argument('--tunix', default='', metavar='PYTHON', help='an interpreter that has tunix')
+  parser.add_argument('--skip', nargs='*', default=[], choices=['torch', 'tunix'])
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--out', type=pathlib.Path, help='a JSON file for everything measured')
+  return parser.parse_args(argv)
+
+
+def main():
+  args = parse()
+  with tempfile.TemporaryDirectory() as folder:
+    turns = run(args, pathlib.Path(folder))
+  if args.out:
+    knobs = {name: value for name, value in vars(args).items() if name not in ('out', 'tunix')}
+    args.out.write_text(json.dumps({
+        'knobs': knobs, 'model': dataclasses.asdict(sizes(args)), 'seed': args.seed,
+        'commit': metrics.commit(), 'versions': metrics.versions(), 'machine': metrics.machine(),
+        'turns': turns}, indent=1) + '\n')
+  print(table(turns))
+  print(json.dumps(headline(turns)))
+
+
+if __name__ == '__main__':
+  main()
