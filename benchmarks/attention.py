@@ -31,6 +31,7 @@ import jax
 import numpy as np
 
 import side_by_side
+import episodes
 
 from mem1_jax import metrics
 from mem1_jax.memory import layout
@@ -48,8 +49,8 @@ TOLERANCE = {'float32': 1e-4, 'bfloat16': 0.02, 'float16': 0.02}  # relative, of
 def rows(args, num_turns: int) -> dict[str, np.ndarray]:
   """key_end [rows, S] of the layout in question, and of the stitched one."""
   rng = np.random.default_rng(args.seed)
-  trajectories = [side_by_side.trajectory(args, num_turns, 100, rng) for _ in range(args.rows)]
-  return {name: side_by_side.pack(trajectories, which).tags.key_end
+  trajectories = [episodes.episode(args, num_turns, 100, rng) for _ in range(args.rows)]
+  return {name: episodes.pack(trajectories, which).tags.key_end
           for name, which in (('key_end', args.layout), ('stitched', 'stitched'))}
 
 
@@ -58,7 +59,7 @@ def pairs(name: str, key_end: dict[str, np.ndarray]) -> float:
   tokens = key_end['key_end'].shape
   if 'causal' in name:
     return tokens[0] * tokens[1] * (tokens[1] + 1) / 2
-  return side_by_side.visible_pairs(key_end['stitched' if name == 'torch_stitched' else 'key_end'])
+  return episodes.visible_pairs(key_end['stitched' if name == 'torch_stitched' else 'key_end'])
 
 
 def check(args, results: dict[str, dict]):
@@ -82,7 +83,7 @@ def measure(args, num_turns: int, folder: pathlib.Path) -> dict:
       'heads', 'kv_heads', 'width', 'dtype', 'inner', 'seed', 'attention', 'threads')})
   commands = {worker: [sys.executable, '-u', str(PEERS / f'{worker}_attention.py'), str(file),
                        settings] for worker in CASES}
-  cases = {name: (worker, name) for worker, names in CASES.items() for name in names}
+  cases = {name: worker for worker, names in CASES.items() for name in names}
   results = side_by_side.measure(f'{num_turns} turns', commands, cases, args.repeats)
   check(args, results)
   cells = {}
@@ -132,7 +133,7 @@ def parse():
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--turns', type=int, nargs='+', default=[6, 16])
-  side_by_side.add_lengths(parser)
+  episodes.add_lengths(parser)
   parser.add_argument('--layout', default='exact', choices=layout.LAYOUTS)
   parser.add_argument('--rows', type=int, default=1, help='episodes, one a row')
   parser.add_argument('--attention', default='auto', help='ours: a name of ops/attention.py')

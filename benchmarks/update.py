@@ -21,32 +21,25 @@ On a GPU: --model qwen2.5-1.5b --dtype bfloat16 --remat attention; MFU counts vi
 """
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import math
-import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
-
-# Workers share the device with this process.
-os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
 
 import jax
 import numpy as np
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+import side_by_side
+import episodes
 
-from mem1_jax import metrics, progress  # noqa: E402
-from mem1_jax.model import ModelConfig, build_critic, build_policy, hf, named_config  # noqa: E402
-from mem1_jax.model.config import NAMED_CONFIGS  # noqa: E402
-from mem1_jax.parallel.mesh import MeshConfig, make_mesh  # noqa: E402
-from mem1_jax.roofline import forward_flops  # noqa: E402
-from peers import update_episodes  # noqa: E402
+from mem1_jax import metrics
+from mem1_jax.model import ModelConfig, build_critic, build_policy, hf, named_config
+from mem1_jax.model.config import NAMED_CONFIGS
+from mem1_jax.parallel.mesh import MeshConfig, make_mesh
+from mem1_jax.roofline import forward_flops
 
 PEERS = pathlib.Path(__file__).resolve().parent / 'peers'
 # Relative and absolute, of losses and gradient norms.
@@ -70,8 +63,7 @@ def sizes(args) -> ModelConfig:
 
 def flops(model: ModelConfig, arrays: dict[str, np.ndarray], prefix: str) -> float:
   """Of all rows' update: policy and critic forward and, twice as much, backward."""
-  index = np.arange(arrays[prefix + 'key_end'].shape[1])
-  pairs = float(np.maximum(arrays[prefix + 'key_end'] - index, 0).sum())
+  pairs = episodes.visible_pairs(arrays[prefix + 'key_end'])
   tokens, described = arrays[prefix + 'key_end'].size, int(arrays['is_generated'].sum())
   return 3 * sum(forward_flops(model, tokens, pairs, n) for n in (described, 0))
 
@@ -88,86 +80,15 @@ def save_weights(folder: pathlib.Path, model: ModelConfig, seed: int):
   hf.save(folder / 'critic', params | {'value': value}, critic.config, 'float32', is_critic=True)
 
 
-class NotRun(Exception):
-  """A peer cannot run here."""
-
-
-class Worker:
-  """A peer's process: a line in, an update timed, a line of JSON out."""
-
-  def __init__(self, command: list[str]):
-    self._process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-
-  def update(self) -> dict:
-    """What the peer says of one update: `seconds` at least.
-
-    Raises:
-      NotRun: with the reason.
-    """
-    with contextlib.suppress(BrokenPipeError):
-      self._process.stdin.write('update\n')
-      self._process.stdin.flush()
-    for line in self._process.stdout:
-      if line.startswith('{'):  # libraries print, too
-        reply = json.loads(line)
-        if 'not_run' in reply:
-          raise NotRun(reply['not_run'])
-        return reply
-    raise NotRun(f'its process ended with code {self._process.wait()}')
-
-  def close(self):
-    with contextlib.suppress(BrokenPipeError):
-      self._process.stdin.close()
-    try:
-      self._process.wait(30)
-    except subprocess.TimeoutExpired:
-      self._process.kill()
-      self._process.wait()
-
-
-def commands(args, folder: pathlib.Path, episodes: pathlib.Path) -> dict[str, list[str] | None]:
-  """How each peer is started; None: it is not."""
+def commands(args, folder: pathlib.Path, file: pathlib.Path) -> dict[str, list[str] | str]:
+  """How each peer is started, or why it is not."""
   settings = ['--settings', str(folder / 'settings.json')]
-  python = [sys.executable, '-u']
-  return {
-      'ours': [*python, str(PEERS / 'ours_update.py'), str(episodes), *settings],
-      'torch': [*python, str(PEERS / 'torch_update.py'), str(episodes), *settings],
-      'tunix': args.tunix and [args.tunix, '-u', str(PEERS / 'tunix_update.py'), str(episodes),
-                               '--model-json', str(folder / 'model.json')],
-  }
-
-
-def measure(args, folder: pathlib.Path, episodes: pathlib.Path) -> dict[str, dict]:
-  """{peer: its replies, or why it did not run}; the first reply belongs to the warm-up."""
-  results, workers = {}, {}
-  with contextlib.ExitStack() as stack, progress.bar(
-      episodes.stem, 1 + args.repeats, line_every_s=0.0) as bar:
-    for name, command in commands(args, folder, episodes).items():
-      results[name] = {'replies': []}
-      if name in args.skip or not command:
-        results[name]['not_run'] = 'skipped' if name in args.skip else 'no interpreter was given'
-        continue
-      workers[name] = Worker(command)
-      stack.callback(workers[name].close)
-    for _ in range(1 + args.repeats):
-      one_round(workers, results)
-      bar.advance(1, ', '.join(
-          f'{name} {results[name]["replies"][-1]["seconds"]:.2f} s' for name in workers))
-  return results
-
-
-def one_round(workers: dict[str, Worker], results: dict[str, dict]):
-  """An update of each peer, one after another; a peer that cannot leaves `workers`."""
-  for name in list(workers):
-    try:
-      load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
-      results[name]['replies'].append(workers[name].update() | {'load': load})
-    except NotRun as reason:
-      if name == 'ours':
-        raise
-      results[name]['not_run'] = str(reason)
-      del workers[name]
+  found = {name: [sys.executable, '-u', str(PEERS / f'{name}_update.py'), str(file), *settings]
+           for name in ('ours', 'torch')}
+  found['tunix'] = args.tunix and [
+      args.tunix, '-u', str(PEERS / 'tunix_update.py'), str(file), '--model-json',
+      str(folder / 'model.json')] or 'no interpreter was given'
+  return found | dict.fromkeys(args.skip, 'skipped')
 
 
 def check(results: dict[str, dict], tolerance: tuple[float, float]) -> dict | None:
@@ -237,7 +158,8 @@ def headline(turns: dict[str, dict]) -> dict:
 
 def prepare(args, model: ModelConfig, folder: pathlib.Path):
   save_weights(folder, model, args.seed)
-  (folder / 'model.json').write_text(json.dumps(dataclasses.asdict(model)))
+  (folder / 'model.json').write_text(json.dumps(
+      dataclasses.asdict(model) | {'hidden_dim': model.ffn_dim}))
   (folder / 'settings.json').write_text(json.dumps({
       'model': dataclasses.asdict(model), 'weights': str(folder), 'ppo': PPO, 'optim': OPTIM,
       'attention': args.attention, 'threads': args.threads, 'seed': args.seed,
@@ -252,14 +174,17 @@ def run(args, folder: pathlib.Path) -> dict[str, dict]:
   for i, num_turns in enumerate(args.turns):
     rng = np.random.default_rng([args.seed, num_turns])
     num_episodes = args.episodes[min(i, len(args.episodes) - 1)]
-    trajectories = [update_episodes.episode(args, num_turns, model.vocab_size, rng)
+    trajectories = [episodes.episode(args, num_turns, model.vocab_size, rng)
                     for _ in range(num_episodes)]
-    arrays, file = update_episodes.batch(trajectories, rng), folder / f'{num_turns}-turns.npz'
+    arrays, file = episodes.batch(trajectories, rng), folder / f'{num_turns}-turns.npz'
     np.savez(file, **arrays, question=args.question, turns=num_turns)
     lengths = [arrays[name].shape[1] for name in ('tokens', 'stitched_tokens')]
     say(f'{num_turns} turns: {num_episodes} episodes of {lengths[0]} exact tokens, '
         f'{lengths[1]} stitched; peers warm up')
-    results = measure(args, folder, file)
+    results = side_by_side.measure(f'{num_turns} turns', commands(args, folder, file),
+                                   {name: name for name in ('ours', 'torch', 'tunix')}, args.repeats)
+    if 'not_run' in results['ours']:
+      raise RuntimeError(f'ours did not run: {results["ours"]["not_run"]}')
     turns[str(num_turns)] = {
         'episodes': num_episodes, 'exact_tokens': lengths[0], 'stitched_tokens': lengths[1],
         'check': check(results, TOLERANCE[args.dtype]),
@@ -278,8 +203,7 @@ def parse(argv=None):
   parser.add_argument('--episodes', type=int, nargs='+', default=[4, 1],
                       help='of an update, for each of --turns')
   parser.add_argument('--repeats', type=int, default=5, help='timed updates of each peer')
-  for name, tokens in (('question', 500), ('think', 200), ('action', 50), ('information', 450)):
-    parser.add_argument(f'--{name}', type=int, default=tokens, help='tokens')
+  episodes.add_lengths(parser)
   parser.add_argument('--model', default='small', choices=['small', *NAMED_CONFIGS])
   parser.add_argument('--dtype', default='float32', choices=TOLERANCE, help='of computation')
   parser.add_argument('--remat', default='none', help='as model.remat; ours alone')

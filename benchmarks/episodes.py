@@ -1,4 +1,4 @@
-"""The episodes that benchmarks/update.py gives to all peers: random ids, as long as MEM1's."""
+"""The episodes that benchmarks give to all peers: random ids, as long as MEM1's (arXiv 2506.15841)."""
 
 import numpy as np
 
@@ -9,6 +9,13 @@ from mem1_jax.types import (
     Action, ActionKind, Context, Kind, Question, Segment, Stop, Task, Trajectory, TurnRecord)
 
 _EMPTY = Segment((), (), ())
+_LENGTHS = {'question': 500, 'think': 200, 'action': 50, 'information': 450}
+
+
+def add_lengths(parser):
+  """The flags that say how long episodes are."""
+  for name, tokens in _LENGTHS.items():
+    parser.add_argument(f'--{name}', type=int, default=tokens, help='tokens (default: %(default)s)')
 
 
 def episode(args, num_turns: int, vocab_size: int, rng: np.random.Generator) -> Trajectory:
@@ -45,15 +52,20 @@ def _segment(ids: tuple[int, ...], begin: int, counts: dict[Kind, int]) -> Segme
   return Segment(ids, tuple(range(begin, begin + len(ids))), kinds)
 
 
-def _pack(trajectories: list[Trajectory], name: str) -> Episodes:
+def pack(trajectories: list[Trajectory], name: str) -> Episodes:
   """A row for each, in their order: all are of one length."""
   columns = [layout.lay_out(t, name) for t in trajectories]
   return layout.pack(columns, len(columns), max(len(c['tokens']) for c in columns), 0)[0]
 
 
+def visible_pairs(key_end_BS: np.ndarray) -> float:
+  """Pairs of query and key that the masks of all rows leave."""
+  return float(np.maximum(key_end_BS - np.arange(key_end_BS.shape[1])[None], 0).sum())
+
+
 def batch(trajectories: list[Trajectory], rng: np.random.Generator) -> dict[str, np.ndarray]:
   """What an update reads, [rows, tokens] each: of exact rows, and `stitched_…` of the others."""
-  exact, stitched = (_pack(trajectories, name) for name in layout.LAYOUTS)
+  exact, stitched = (pack(trajectories, name) for name in layout.LAYOUTS)
   is_generated = exact.tags.is_generated
   value = np.where(is_generated, 0.1 * rng.standard_normal(is_generated.shape), 0)
   value = value.astype(np.float32)
@@ -65,7 +77,8 @@ def batch(trajectories: list[Trajectory], rng: np.random.Generator) -> dict[str,
   for prefix, rows in (('', exact), ('stitched_', stitched)):
     tags = rows.tags
     named = {'tokens': rows.tokens, 'logprob': rows.logprob, 'position': tags.position,
-             'key_end': tags.key_end, 'is_generated': tags.is_generated}
+             'key_end': tags.key_end, 'is_generated': tags.is_generated, 'turn': tags.turn,
+             'episode': tags.episode}
     for name, x in scored.items():  # both layouts hold what was generated in the same order
       named[name] = np.zeros(rows.tokens.shape, np.float32)
       named[name][tags.is_generated] = x[is_generated]
