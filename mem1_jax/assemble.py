@@ -29,6 +29,7 @@ from mem1_jax.types import Passage, Question
 
 AGENTS = {'mem1': Mem1Agent, 'full_context': FullContextAgent}
 CRITICS, REFERENCES = ('separate', 'lora', 'head'), ('initial', 'none')
+_CHECKED_TASKS = 256  # whose questions are measured before anything is compiled
 
 
 def make_tokenizer(config: Any) -> Tokenizer:
@@ -112,6 +113,30 @@ def _compose(config: Any, questions: list[Question], split: str,
   if not isinstance(objectives, int):
     objectives = (min(objectives), max(objectives))
   return Composer(questions, objectives, config.seed, LABELS, f'atlas-{split}')
+
+
+def check_room(config: Any, agent: Any, composer: Any):
+  """That whatever the agent does can be packed; an episode that outgrows its row is ended, counted.
+
+  Raises:
+    ValueError: fewer rows than episodes, or a row that is too short for a question and a turn.
+  """
+  p, r = config.ppo, config.rollout
+  num_episodes = p.tasks * p.samples
+  if p.num_rows < num_episodes:
+    raise ValueError(f'ppo.num_rows {p.num_rows} may not hold the {num_episodes} episodes of an '
+                     'iteration (ppo.tasks * ppo.samples), which may need a row each; raise it to '
+                     f'{num_episodes}, rows that stay empty cost nothing')
+  num_tasks = min(_CHECKED_TASKS, p.iterations * p.tasks)
+  longest = max(len(agent.prompt(composer.task(i), None)) for i in range(num_tasks))
+  for name, room, needed in (
+      ('rollout.question_capacity', r.question_capacity, longest),
+      ('rows.length', config.rows.length, longest + r.max_tokens)):
+    if room < needed:
+      raise ValueError(
+          f'{name} {room} is too short: the longest question of the first {num_tasks} tasks has '
+          f'{longest} tokens and a turn may write {r.max_tokens} (rollout.max_tokens); raise it to '
+          f'{needed} or more')
 
 
 def make_feed(config: Any, composer: Composer, batch: int, start: int):

@@ -146,6 +146,7 @@ def build(config: Any) -> Trainer:
   policy = assemble.make_policy(config, tokenizer)
   environment = assemble.make_environment(config)
   agent = assemble.make_agent(config, tokenizer)
+  assemble.check_room(config, agent, assemble.make_training_composer(config))
   programs = make_programs(config, tokenizer, policy, agent.is_append_only)
   initial = assemble.initial_params(config, policy)
   reference = assemble.frozen(config, initial)
@@ -198,7 +199,7 @@ def learn(trainer: Trainer, trajectories: list[Trajectory]) -> dict[str, float]:
   check_skipped(int(metrics['skipped_in_a_row']), trainer.ppo)
   seconds = time.monotonic() - begun
   num_tokens = sum(len(c['tokens']) for c in columns)
-  return metrics | {'pack_fill': packed.fill, 'update_seconds': seconds,
+  return metrics | {'padding_fraction': 1 - packed.fill, 'update_seconds': seconds,
                     'update_tokens_per_s': num_tokens / seconds}
 
 
