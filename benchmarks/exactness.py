@@ -1,6 +1,7 @@
 """Are the learner's log-probs the sampler's? On real episodes, turn by turn.
 
     python benchmarks/exactness.py [--config atlas] [--init FOLDER] [--episodes 32]
+                                   [--attention reference tpu_interpret gpu_interpret]
 
 Rolls out episodes of the constant-memory agent as training does (sampled, with position gaps),
 keeps those of at least 4 turns, lays them out and computes |sampler - learner| of every generated
@@ -9,6 +10,8 @@ token's log-prob, in nats:
     exact      the exact layout, float32 at highest matmul precision
     exact_x64  the same in float64, in a process of its own: what is left is not rounding
     stitched   the single-copy layout of arXiv 2506.15841 on the float32 episodes
+    NAME       the exact layout in float32, the learner's attention computed by NAME of --attention
+               (ops/attention.py); the first three are computed as the config says
 
 Prints a table by turn and, as its last line, JSON. Without its checkpoint the model is random.
 """
@@ -31,6 +34,7 @@ sys.path.insert(0, str(ROOT))
 from mem1_jax import assemble, initial  # noqa: E402
 from mem1_jax.main import load_config  # noqa: E402
 from mem1_jax.memory import layout  # noqa: E402
+from mem1_jax.ops.attention import IMPLEMENTATIONS  # noqa: E402
 from mem1_jax.ops.logprobs import token_logprobs  # noqa: E402
 from mem1_jax.rollout.collect import Collector, Job  # noqa: E402
 from mem1_jax.rollout.sampling import sampling  # noqa: E402
@@ -121,8 +125,8 @@ def summary(found):
                    for j, x in found.items()}}
 
 
-def measure(args, dtype, names):
-  """{layout: summary} of fresh episodes sampled and scored in `dtype`."""
+def measure(args, dtype, names, implementations=()):
+  """{layout or implementation: summary} of fresh episodes sampled and scored in `dtype`."""
   begun = time.monotonic()
   config, *parts = prepare(args, dtype)
   trajectories = roll_out(config, *parts, args.episodes)
@@ -130,6 +134,12 @@ def measure(args, dtype, names):
   say(f'{dtype}: {len(turns)} episodes of {min(turns)}–{max(turns)} turns, mean reward '
       f'{np.mean([t.reward for t in trajectories]):.2f}, {time.monotonic() - begun:.0f} s')
   results = {name: summary(compare(config, *parts, trajectories, name)) for name in names}
+  tokenizer, _, params = parts
+  for name in implementations:
+    config.model.attention = name
+    policy = assemble.make_policy(config, tokenizer)
+    results[name] = summary(compare(config, tokenizer, policy, params, trajectories, 'exact'))
+    say(f'{name}: done after {time.monotonic() - begun:.0f} s')
   say(f'{dtype}: done after {time.monotonic() - begun:.0f} s')
   return results
 
@@ -164,6 +174,8 @@ def main():
   parser.add_argument('--config', default='atlas', help='a file or a packaged name')
   parser.add_argument('--init', default='', help='folder of parameters; default: the config\'s')
   parser.add_argument('--episodes', type=int, default=32)
+  parser.add_argument('--attention', nargs='*', default=[], help='further ones for the learner',
+                      choices=IMPLEMENTATIONS)
   parser.add_argument('--x64', action='store_true', help=argparse.SUPPRESS)
   args = parser.parse_args()
   jax.config.update('jax_default_matmul_precision', 'highest')
@@ -172,12 +184,11 @@ def main():
     return
   if jax.config.jax_enable_x64:
     raise ValueError('JAX_ENABLE_X64 is set: the float32 run would not be one; unset it.')
-  results = measure(args, 'float32', ['exact', 'stitched'])
-  results = {'exact': results['exact'], 'exact_x64': measure_x64(args),
-             'stitched': results['stitched']}
+  results = measure(args, 'float32', ['exact', 'stitched'], args.attention)
+  results = {'exact': results.pop('exact'), 'exact_x64': measure_x64(args)} | results
   print_table(results)
   short = {name: {key: results[name][key] for key in ('max', 'mean')}
-           for name in ('exact', 'exact_x64')}
+           for name in results if name != 'stitched'}
   print(json.dumps(short | {'stitched': results['stitched']}))
 
 

@@ -118,16 +118,17 @@ def _forward_kernel(scale, visited, visits, q, k, v, key_end, out, lse):
   def see(state, visit, g, is_full):
     acc_cH, highest_c, total_c = state
     at = _at(visit, visited)
-    scores_cd = _dot(q_cH, k[at, :], 1, 1) * (scale * _LOG2_E)
+    scores_cd = _dot(q_cH, k[at, :], 1, 1)
     if not is_full:
       is_visible_cd = masks.visible(
           _index(i, own)[:, None], _index(blocks.minor(visit), visited)[None], key_end[at][None])
       scores_cd = jnp.where(is_visible_cd, scores_cd, _LOWEST)
     new_c = jnp.maximum(highest_c, scores_cd.max(1))
-    weights_cd = jnp.exp2(scores_cd - new_c[:, None])
+    # Scaled after the difference: what rounding does to large scores is not scaled with them.
+    weights_cd = jnp.exp2((scores_cd - new_c[:, None]) * (scale * _LOG2_E))
     if not is_full:  # a query that has seen nothing yet has new = _LOWEST
       weights_cd = jnp.where(is_visible_cd, weights_cd, 0)
-    shrink_c = jnp.exp2(highest_c - new_c)
+    shrink_c = jnp.exp2((highest_c - new_c) * (scale * _LOG2_E))
     acc_cH = acc_cH * shrink_c[:, None] + _dot(weights_cd.astype(v.dtype), v[at, :], 1, 0)
     return acc_cH, new_c, total_c * shrink_c + weights_cd.sum(1)
 
@@ -136,7 +137,7 @@ def _forward_kernel(scale, visited, visits, q, k, v, key_end, out, lse):
   acc_cH, highest_c, total_c = _each_visit(visits, 1, state, see)
   total_c = jnp.where(total_c > 0, total_c, 1)  # a query that sees nothing gives 0
   out[...] = (acc_cH / total_c[:, None]).astype(out.dtype)
-  lse[...] = highest_c + jnp.log2(total_c)
+  lse[...] = highest_c * (scale * _LOG2_E) + jnp.log2(total_c)
 
 
 def _dq_kernel(scale, visited, visits, q, k, v, key_end, dout, lse, delta, dq):

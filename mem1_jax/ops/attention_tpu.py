@@ -23,7 +23,7 @@ from mem1_jax.arrays import Array
 from mem1_jax.ops import blocks, masks
 
 _LANES = 128
-_BLOCK = 512  # tokens; smaller ones lose to the grid's overhead, see docs/attention.md
+_BLOCK = 512  # tokens; smaller ones lose to the grid's overhead
 _LOWEST = -1e30  # finite: exp(_LOWEST - _LOWEST) is 1, not nan
 _VMEM_BYTES = 96 * 2**20
 
@@ -137,15 +137,16 @@ def _forward_kernel(scale, visits, q, k, v, key_end, out, lse, acc, highest, tot
 
   def see(is_visible_cd):
     for g in range(q.shape[0]):
-      scores_cd = _dot(q[g], k[...], 1, 1) * scale
+      scores_cd = _dot(q[g], k[...], 1, 1)
       if is_visible_cd is not None:
         scores_cd = jnp.where(is_visible_cd, scores_cd, _LOWEST)
       old_c1 = highest[g, :, :1]
       new_c1 = jnp.maximum(old_c1, scores_cd.max(1, keepdims=True))
-      weights_cd = jnp.exp(scores_cd - new_c1)
+      # Scaled after the difference: what rounding does to large scores is not scaled with them.
+      weights_cd = jnp.exp((scores_cd - new_c1) * scale)
       if is_visible_cd is not None:  # a query that has seen nothing yet has new = _LOWEST
         weights_cd = jnp.where(is_visible_cd, weights_cd, 0)
-      shrink_c1 = jnp.exp(old_c1 - new_c1)
+      shrink_c1 = jnp.exp((old_c1 - new_c1) * scale)
       total[g] = total[g] * shrink_c1 + weights_cd.sum(1, keepdims=True)
       highest[g] = jnp.broadcast_to(new_c1, highest.shape[1:])
       acc[g] = acc[g] * shrink_c1 + _dot(weights_cd.astype(v.dtype), v[...], 1, 0)
@@ -158,7 +159,7 @@ def _forward_kernel(scale, visits, q, k, v, key_end, out, lse, acc, highest, tot
       seen_c1 = total[g, :, :1]
       seen_c1 = jnp.where(seen_c1 > 0, seen_c1, 1)  # a query that sees nothing gives 0
       out[g] = (acc[g] / seen_c1).astype(out.dtype)
-      lse_cl = highest[g] + jnp.log(jnp.where(total[g] > 0, total[g], 1))
+      lse_cl = highest[g] * scale + jnp.log(jnp.where(total[g] > 0, total[g], 1))
       lse[g:g + 1] = lse_cl.T[:1]
 
 
