@@ -69,13 +69,13 @@ def test_equals_the_reference_on_any_vector(name, seed, share):
   _check(name, key_end.astype(np.int32))
 
 
-@pytest.mark.parametrize('heads,width', [((7, 1), 8), ((2, 2), 24), ((6, 3), 128)])
+@pytest.mark.parametrize('heads,width', [((7, 1), 24), ((6, 3), 128)])
 @pytest.mark.parametrize('name', OPS)
 def test_any_grouping_and_head_width(name, heads, width):
   _check(name, layouts.episodes(B, 160, 1, max_tokens=40)[0], length=160, heads=heads, width=width)
 
 
-@pytest.mark.parametrize('length', [1, 32, 129])
+@pytest.mark.parametrize('length', [1, 129])
 @pytest.mark.parametrize('name', OPS)
 def test_short_rows(name, length):
   _check(name, np.full((B, length), length, np.int32), length=length)

@@ -47,7 +47,7 @@ def test_compiles_for_other_sizes(dtype, heads, width, block):
 
 
 def test_memory_grows_with_the_row_not_with_its_square():
-  for length in (2048, 8192, 16384):  # the least has no temporaries outside of VMEM
+  for length in (2048, 16384):  # the first has no temporaries outside of VMEM
     temporaries, _ = _memory('v5e', 'bfloat16', length, (4, 2), 128)
     assert temporaries < 2048 * length, (length, temporaries)  # a mask of bits: 2,048 at 16,384
 
