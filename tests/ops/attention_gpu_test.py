@@ -7,6 +7,10 @@ import pytest
 from mem1_jax.ops.attention_gpu import attention_gpu, build_plan
 
 S = 512
+H100 = jax.sharding.AbstractDevice(
+    device_kind='NVIDIA H100 80GB HBM3', num_cores=None, platform='gpu')
+ONE_GPU = jax.sharding.AbstractMesh(
+    (1,), ('data',), axis_types=(jax.sharding.AxisType.Auto,), abstract_device=H100)
 
 
 def _value_and_grads(q, k, v, dout, key_end):
@@ -24,8 +28,9 @@ def test_is_lowered_for_cuda(dtype, heads, width):
   shapes.append(jax.ShapeDtypeStruct((2, S), jnp.int32))
   # It is not among the calls that jax promises to keep: nobody saves this program.
   checks = [jax.export.DisabledSafetyCheck.custom_call('__gpu$xla.gpu.triton')]
-  exported = jax.export.export(
-      jax.jit(_value_and_grads), platforms=['cuda'], disabled_checks=checks)(*shapes)
+  with jax.sharding.use_abstract_mesh(ONE_GPU):
+    exported = jax.export.export(
+        jax.jit(_value_and_grads), platforms=['cuda'], disabled_checks=checks)(*shapes)
   assert exported.mlir_module().count('custom_call @__gpu$xla.gpu.triton') == 3  # forward, dq, dkv
   assert [(x.shape, x.dtype) for x in exported.out_avals] == [
       (shapes[i].shape, jnp.dtype(dtype)) for i in (0, 0, 1, 2)]
