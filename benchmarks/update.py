@@ -159,7 +159,7 @@ def headline(turns: dict[str, dict]) -> dict:
 def prepare(args, model: ModelConfig, folder: pathlib.Path):
   save_weights(folder, model, args.seed)
   (folder / 'model.json').write_text(json.dumps(
-      dataclasses.asdict(model) | {'hidden_dim': model.ffn_dim}))
+      dataclasses.asdict(model) | {'hidden_dim': model.ffn_dim, 'norm_eps': model.rms_eps}))
   (folder / 'settings.json').write_text(json.dumps({
       'model': dataclasses.asdict(model), 'weights': str(folder), 'ppo': PPO, 'optim': OPTIM,
       'attention': args.attention, 'threads': args.threads, 'seed': args.seed,
