@@ -9,8 +9,9 @@ What computes it, on the same numbers:
                     made before, as a model does for all of its layers ('plan' is their time)
     dense           jax.nn.dot_product_attention with an [S, S] mask, by XLA
     dense_cudnn     the same by cuDNN (GPU)
-    causal          flash attention that sees everything before: cuDNN on a GPU, splash attention on
-                    a TPU, torch elsewhere. More pairs than ours: what a kernel costs without the rule
+    causal          flash attention that sees everything before, by cuDNN on a GPU, by jax's splash
+                    attention on a TPU: more pairs than ours, what a kernel costs without the rule
+    torch_causal    the same by torch
     torch_dense     torch's scaled_dot_product_attention with an [S, S] mask
     torch_stitched  the same over the single-copy layout, as MEM1's release trains
     torch_flex      torch's FlexAttention with a block mask of the rule (GPU)
@@ -27,10 +28,9 @@ import statistics
 import sys
 import tempfile
 
-import jax
 import numpy as np
 
-import side_by_side
+import side_by_side  # first: it finds mem1_jax
 import episodes
 
 from mem1_jax import metrics
@@ -85,6 +85,8 @@ def measure(args, num_turns: int, folder: pathlib.Path) -> dict:
                        settings] for worker in CASES}
   cases = {name: worker for worker, names in CASES.items() for name in names}
   results = side_by_side.measure(f'{num_turns} turns', commands, cases, args.repeats)
+  if 'not_run' in results['ours']:
+    raise RuntimeError(f'ours did not run: {results["ours"]["not_run"]}')
   check(args, results)
   cells = {}
   for name, result in results.items():
@@ -117,19 +119,20 @@ def table(turns: dict[str, dict]) -> str:
   return '\n'.join(lines)
 
 
-def headline(turns: dict[str, dict]) -> dict:
+def headline(turns: dict[str, dict], device: str) -> dict:
   """The last line: seconds of each case, dense over ours."""
   short = {}
   for number, found in turns.items():
     seconds = {name: cell.get('seconds', 'not run') for name, cell in found['cases'].items()}
     short[number] = {'dense_s': seconds['dense'], 'ours_s': seconds['ours'],
-                     'ratio': seconds['dense'] / seconds['ours']} | {
+                     'ratio': 'not run' if seconds['dense'] == 'not run' else
+                              seconds['dense'] / seconds['ours']} | {
                          f'{name}_s': value for name, value in seconds.items()
                          if name not in ('dense', 'ours')}
-  return {'turns': short, 'device': jax.devices()[0].device_kind}
+  return {'turns': short, 'device': device}
 
 
-def parse():
+def parse(platform: str):
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--turns', type=int, nargs='+', default=[6, 16])
@@ -137,7 +140,7 @@ def parse():
   parser.add_argument('--layout', default='exact', choices=layout.LAYOUTS)
   parser.add_argument('--rows', type=int, default=1, help='episodes, one a row')
   parser.add_argument('--attention', default='auto', help='ours: a name of ops/attention.py')
-  sizes = SIZES[jax.devices()[0].platform]
+  sizes = SIZES[platform]
   for name, kind in (('heads', int), ('kv_heads', int), ('width', int), ('dtype', str),
                      ('inner', int)):
     parser.add_argument(f'--{name.replace("_", "-")}', type=kind, default=sizes[name],
@@ -151,16 +154,16 @@ def parse():
 
 
 def main():
-  args = parse()
+  machine = side_by_side.machine()
+  args = parse(machine['platform'])
   with tempfile.TemporaryDirectory() as folder:
     turns = {str(n): measure(args, n, pathlib.Path(folder)) for n in args.turns}
   if args.out:
     pathlib.Path(args.out).write_text(json.dumps({
-        'arguments': vars(args), 'device': jax.devices()[0].device_kind, 'turns': turns,
-        'machine': metrics.machine(), 'commit': metrics.commit(), 'versions': metrics.versions(),
-    }, indent=1) + '\n')
+        'arguments': vars(args), 'machine': machine, 'commit': metrics.commit(),
+        'versions': metrics.versions(), 'turns': turns}, indent=1) + '\n')
   print(table(turns))
-  print(json.dumps(headline(turns)))
+  print(json.dumps(headline(turns, machine['device'])))
 
 
 if __name__ == '__main__':

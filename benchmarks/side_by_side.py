@@ -17,7 +17,22 @@ sys.path.insert(0, str(ROOT))
 # Workers share a GPU: none may take all of its memory in advance.
 os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
 
+import jax  # noqa: E402
+
 from mem1_jax import progress  # noqa: E402
+
+_MACHINE = 'import json; from mem1_jax import metrics; print(json.dumps(metrics.machine()))'
+
+
+def machine() -> dict:
+  """metrics.machine() as the workers will see it; this process computes on the CPU from now on.
+
+  A TPU belongs to one process, and a GPU's memory is the workers'.
+  """
+  jax.config.update('jax_platforms', 'cpu')
+  run = subprocess.run([sys.executable, '-c', _MACHINE], cwd=ROOT, check=True, text=True,
+                       stdout=subprocess.PIPE)
+  return json.loads(run.stdout.splitlines()[-1])
 
 
 class NotRun(Exception):

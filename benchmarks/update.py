@@ -32,13 +32,12 @@ import tempfile
 import jax
 import numpy as np
 
-import side_by_side
+import side_by_side  # first: it finds mem1_jax
 import episodes
 
 from mem1_jax import metrics
 from mem1_jax.model import ModelConfig, build_critic, build_policy, hf, named_config
 from mem1_jax.model.config import NAMED_CONFIGS
-from mem1_jax.parallel.mesh import MeshConfig, make_mesh
 from mem1_jax.roofline import forward_flops
 
 PEERS = pathlib.Path(__file__).resolve().parent / 'peers'
@@ -70,10 +69,8 @@ def flops(model: ModelConfig, arrays: dict[str, np.ndarray], prefix: str) -> flo
 
 def save_weights(folder: pathlib.Path, model: ModelConfig, seed: int):
   """Policy and critic as transformers reads them; the critic has a head that is not zero."""
-  # On the host: the device's memory is the workers'.
-  mesh = make_mesh(MeshConfig(1, 1, 1), jax.local_devices(backend='cpu')[:1])
-  policy = build_policy(model, 'reference', mesh).init(jax.random.key(seed))
-  critic = build_critic(model, 'reference', mesh)
+  policy = build_policy(model, 'reference').init(jax.random.key(seed))
+  critic = build_critic(model, 'reference')
   params = critic.from_policy(policy, jax.random.key(0))
   value = 0.02 * np.random.default_rng(seed).standard_normal((model.dim, 1))
   hf.save(folder / 'policy', policy, model, 'float32')
@@ -106,10 +103,10 @@ def check(results: dict[str, dict], tolerance: tuple[float, float]) -> dict | No
   return {'ours': ours, 'torch': torch}
 
 
-def summary(args, model: ModelConfig, arrays: dict[str, np.ndarray], results: dict) -> dict:
+def summary(args, device: str, model: ModelConfig, arrays: dict[str, np.ndarray], results: dict) -> dict:
   """Rates of each peer; `tokens_s` and `flops_s` are of its own rows."""
-  cells, kind = {}, jax.devices()[0].device_kind
-  peak = next((peak for name, peak in PEAK_FLOPS.items() if name in kind), None)
+  cells = {}
+  peak = next((peak for name, peak in PEAK_FLOPS.items() if name in device), None)
   for name, result in results.items():
     if 'not_run' in result:
       cells[name] = {'not_run': result['not_run']}
@@ -156,21 +153,21 @@ def headline(turns: dict[str, dict]) -> dict:
   return short[min(short, key=lambda number: number != '6')] | {'turns': short}
 
 
-def prepare(args, model: ModelConfig, folder: pathlib.Path):
+def prepare(args, platform: str, model: ModelConfig, folder: pathlib.Path):
   save_weights(folder, model, args.seed)
   (folder / 'model.json').write_text(json.dumps(
       dataclasses.asdict(model) | {'hidden_dim': model.ffn_dim, 'norm_eps': model.rms_eps}))
   (folder / 'settings.json').write_text(json.dumps({
       'model': dataclasses.asdict(model), 'weights': str(folder), 'ppo': PPO, 'optim': OPTIM,
       'attention': args.attention, 'threads': args.threads, 'seed': args.seed,
-      'platform': jax.devices()[0].platform}))
+      'platform': platform}))
 
 
-def run(args, folder: pathlib.Path) -> dict[str, dict]:
+def run(args, machine: dict, folder: pathlib.Path) -> dict[str, dict]:
   """{number of turns: what was measured}."""
   model, turns = sizes(args), {}
-  say(f'{model.num_params() / 1e6:.1f} M parameters on {jax.devices()[0].device_kind}')
-  prepare(args, model, folder)
+  say(f'{model.num_params() / 1e6:.1f} M parameters on {machine["device"]}')
+  prepare(args, machine['platform'], model, folder)
   for i, num_turns in enumerate(args.turns):
     rng = np.random.default_rng([args.seed, num_turns])
     num_episodes = args.episodes[min(i, len(args.episodes) - 1)]
@@ -188,7 +185,7 @@ def run(args, folder: pathlib.Path) -> dict[str, dict]:
     turns[str(num_turns)] = {
         'episodes': num_episodes, 'exact_tokens': lengths[0], 'stitched_tokens': lengths[1],
         'check': check(results, TOLERANCE[args.dtype]),
-        'peers': summary(args, model, arrays, results)}
+        'peers': summary(args, machine['device'], model, arrays, results)}
   return turns
 
 
@@ -217,14 +214,14 @@ def parse(argv=None):
 
 
 def main():
-  args = parse()
+  args, machine = parse(), side_by_side.machine()
   with tempfile.TemporaryDirectory() as folder:
-    turns = run(args, pathlib.Path(folder))
+    turns = run(args, machine, pathlib.Path(folder))
   if args.out:
     knobs = {name: value for name, value in vars(args).items() if name not in ('out', 'tunix')}
     args.out.write_text(json.dumps({
         'knobs': knobs, 'model': dataclasses.asdict(sizes(args)), 'seed': args.seed,
-        'commit': metrics.commit(), 'versions': metrics.versions(), 'machine': metrics.machine(),
+        'commit': metrics.commit(), 'versions': metrics.versions(), 'machine': machine,
         'turns': turns}, indent=1) + '\n')
   print(table(turns))
   print(json.dumps(headline(turns)))

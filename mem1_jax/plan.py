@@ -6,7 +6,6 @@ over the chip's published rates. Nothing is timed, a real run takes longer.
 """
 
 from collections.abc import Callable
-import contextlib
 import dataclasses
 import logging
 import math
@@ -15,7 +14,6 @@ import time
 from typing import Any
 
 import jax
-from jax.experimental.compilation_cache import compilation_cache
 import numpy as np
 from rich import box, console, table
 
@@ -123,28 +121,13 @@ def make(config: Any, topology_name: str, say: Callable[[str], None] = logging.i
   trained = num * (resident['policy'] + resident['critic'] + resident['optimizer'])
   cost = roofline.costs(config, policy.config, work, num, trained)
   reports = {}
-  with _no_compilation_cache():
+  with topology.no_compilation_cache():
     for name, (lower, arguments) in _programs(programs, config).items():
       say(f'compiling {name} for {topology_name}')
       reports[name] = _report(lower, resident, arguments, chip, num, cost[name], trips)
   plan = Plan(topology_name, chip, num, dict(policy.mesh.shape), work, reports, [])
   plan.remedies = remedies(plan, config)
   return plan
-
-
-@contextlib.contextmanager
-def _no_compilation_cache():
-  """Programs for a slice that is not here cannot be read back from it."""
-  def enable(is_on):
-    jax.config.update('jax_enable_compilation_cache', is_on)
-    compilation_cache.reset_cache()  # it looks at the setting once
-
-  before = jax.config.jax_enable_compilation_cache
-  enable(False)
-  try:
-    yield
-  finally:
-    enable(before)
 
 
 def _shapes(tree):

@@ -5,14 +5,11 @@ a dynamic trip count (the longest list of the batch), so time follows what is vi
 pass recomputes the weights from the saved log-sum-exp.
 """
 
-import functools
-
 import jax
-from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
 from mem1_jax.arrays import Array
-from mem1_jax.ops import blocks, masks
+from mem1_jax.ops import blocks, flash, masks
 
 _BLOCK = 64
 _LOWEST = -1e30  # finite: exp(_LOWEST - _LOWEST) is 1, not nan
@@ -26,23 +23,10 @@ def build_plan(key_end_BS: Array, block: int = _BLOCK) -> blocks.Visits:
 def attention_chunked(
     q_BSNH: Array, k_BSKH: Array, v_BSKH: Array, key_end_BS: Array, plan: blocks.Visits) -> Array:
   """As ops/attention.py, [B, S, N, H]; `plan` of `build_plan`."""
-  return _attention(q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan)
+  return flash.attend(_forward, _backward, (), q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan)
 
 
-@jax.custom_vjp
-def _attention(q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan):
-  return _forward(q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan)[0]
-
-
-def _attention_fwd(q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan):
-  out_BSNH, lse = _forward(q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan)
-  # Named so that a remat policy can keep them: recomputing them costs a whole forward.
-  out_BSNH = checkpoint_name(out_BSNH, 'attention_out')
-  lse = checkpoint_name(lse, 'attention_lse')
-  return out_BSNH, (q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan, out_BSNH, lse)
-
-
-def _forward(q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan):
+def _forward(_, q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan):
   """Output [B, S, N, H] and log-sum-exp [B, I, K, G * block]."""
   B, S, N, H = q_BSNH.shape
   K, block = k_BSKH.shape[2], plan.major_block
@@ -80,7 +64,7 @@ def _forward(q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan):
   return _merge(out_BIKrH, S, N), max_BIKr + jnp.log(sum_BIKr)
 
 
-def _attention_bwd(residuals, dout_BSNH):
+def _backward(_, residuals, dout_BSNH):
   q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan, out_BSNH, lse_BIKr = residuals
   B, S, N, H = q_BSNH.shape
   K, block = k_BSKH.shape[2], plan.major_block
@@ -118,10 +102,7 @@ def _attention_bwd(residuals, dout_BSNH):
       0, plan.count.max(), visit,
       tuple(jnp.zeros(x.shape, dtype) for x in (q_BIKrH, k_BJKcH, v_BJKcH)))
   return (_merge(dq_BIKrH, S, N).astype(q_BSNH.dtype), _merge(dk_BJKcH, S, K).astype(k_BSKH.dtype),
-          _merge(dv_BJKcH, S, K).astype(v_BSKH.dtype), None, None)
-
-
-_attention.defvjp(_attention_fwd, _attention_bwd)
+          _merge(dv_BJKcH, S, K).astype(v_BSKH.dtype))
 
 
 def _mask(i_B, j_B, is_listed_B, key_end_Bc, group):

@@ -13,13 +13,12 @@ import math
 from typing import Any, NamedTuple
 
 import jax
-from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 import jax.numpy as jnp
 
 from mem1_jax.arrays import Array
-from mem1_jax.ops import blocks, masks
+from mem1_jax.ops import blocks, flash, masks
 
 _LOWEST = -1e30  # finite: exp2(_LOWEST - _LOWEST) is 1, not nan
 _LOG2_E = math.log2(math.e)
@@ -57,26 +56,15 @@ def attention_gpu(
     return jnp.pad(x_BSNH, ((0, 0), (0, num_positions - S), (0, 0), (0, width - H)))
 
   key_end_BP = jnp.pad(key_end_BS, ((0, 0), (0, num_positions - S)))
-  out_BPNW = _attention(
-      interpret, H**-0.5, pad(q_BSNH), pad(k_BSKH), pad(v_BSKH), key_end_BP, plan)
+  out_BPNW = flash.attend(
+      _forward, _backward, (interpret, H**-0.5), pad(q_BSNH), pad(k_BSKH), pad(v_BSKH), key_end_BP,
+      plan)
   return out_BPNW[:, :S, :, :H]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _attention(interpret, scale, q_BPNH, k_BPKH, v_BPKH, key_end_BP, plan):
-  return _forward(interpret, scale, q_BPNH, k_BPKH, v_BPKH, key_end_BP, plan)[0]
-
-
-def _attention_fwd(interpret, scale, q_BPNH, k_BPKH, v_BPKH, key_end_BP, plan):
-  out_BPNH, lse_BNP = _forward(interpret, scale, q_BPNH, k_BPKH, v_BPKH, key_end_BP, plan)
-  # Named so that a remat policy can keep them: recomputing them costs a whole forward.
-  out_BPNH = checkpoint_name(out_BPNH, 'attention_out')
-  lse_BNP = checkpoint_name(lse_BNP, 'attention_lse')
-  return out_BPNH, (q_BPNH, k_BPKH, v_BPKH, key_end_BP, plan, out_BPNH, lse_BNP)
-
-
-def _forward(interpret, scale, q_BPNH, k_BPKH, v_BPKH, key_end_BP, plan):
+def _forward(static, q_BPNH, k_BPKH, v_BPKH, key_end_BP, plan):
   """Output [B, P, N, H], log-sum-exp [B, N, P] in powers of two."""
+  interpret, scale = static
   B, P, N, H = q_BPNH.shape
   own, row = _own(plan.by_query.major_block, H), _row(P, H, N // k_BPKH.shape[2])
   return _call(
@@ -86,7 +74,8 @@ def _forward(interpret, scale, q_BPNH, k_BPKH, v_BPKH, key_end_BP, plan):
                (jax.ShapeDtypeStruct((B, N, P), jnp.float32), own.sums)))
 
 
-def _attention_bwd(interpret, scale, residuals, dout_BPNH):
+def _backward(static, residuals, dout_BPNH):
+  interpret, scale = static
   q_BPNH, k_BPKH, v_BPKH, key_end_BP, plan, out_BPNH, lse_BNP = residuals
   P, N, H = q_BPNH.shape[1:]
   K = k_BPKH.shape[2]
@@ -105,10 +94,7 @@ def _attention_bwd(interpret, scale, residuals, dout_BPNH):
               (delta_BNP, row.group_sums)),
       outputs=tuple((jax.ShapeDtypeStruct(x.shape, x.dtype), own.heads)
                     for x in (k_BPKH, v_BPKH)))
-  return dq_BPNH, dk_BPKH, dv_BPKH, None, None
-
-
-_attention.defvjp(_attention_fwd, _attention_bwd)
+  return dq_BPNH, dk_BPKH, dv_BPKH
 
 
 def _forward_kernel(scale, visited, visits, q, k, v, key_end, out, lse):

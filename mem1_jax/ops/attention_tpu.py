@@ -14,13 +14,12 @@ import functools
 from typing import NamedTuple
 
 import jax
-from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 import jax.numpy as jnp
 
 from mem1_jax.arrays import Array
-from mem1_jax.ops import blocks, masks
+from mem1_jax.ops import blocks, flash, masks
 
 _LANES = 128
 _BLOCK = 512  # tokens; smaller ones lose to the grid's overhead
@@ -67,25 +66,15 @@ def attention_tpu(
     return x_BPNH.reshape(B, num_positions, K, -1, H).transpose(0, 2, 3, 1, 4)
 
   key_end_B1P = jnp.pad(key_end_BS, ((0, 0), (0, num_positions - S)))[:, None]
-  out_BKGPH = _attention(interpret, split(q_BSNH), split(k_BSKH)[:, :, 0], split(v_BSKH)[:, :, 0],
-                         key_end_B1P, plan)
+  out_BKGPH = flash.attend(
+      _forward, _backward, (interpret,), split(q_BSNH), split(k_BSKH)[:, :, 0],
+      split(v_BSKH)[:, :, 0], key_end_B1P, plan)
   return out_BKGPH.transpose(0, 3, 1, 2, 4).reshape(B, num_positions, N, H)[:, :S]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attention(interpret, q_BKGPH, k_BKPH, v_BKPH, key_end_B1P, plan):
-  return _forward(interpret, q_BKGPH, k_BKPH, v_BKPH, key_end_B1P, plan)[0]
-
-
-def _attention_fwd(interpret, q_BKGPH, k_BKPH, v_BKPH, key_end_B1P, plan):
-  out_BKGPH, lse_BKGP = _forward(interpret, q_BKGPH, k_BKPH, v_BKPH, key_end_B1P, plan)
-  # Named so that a remat policy can keep them: recomputing them costs a whole forward.
-  out_BKGPH = checkpoint_name(out_BKGPH, 'attention_out')
-  lse_BKGP = checkpoint_name(lse_BKGP, 'attention_lse')
-  return out_BKGPH, (q_BKGPH, k_BKPH, v_BKPH, key_end_B1P, plan, out_BKGPH, lse_BKGP)
-
-
-def _forward(interpret, q_BKGPH, k_BKPH, v_BKPH, key_end_B1P, plan):
+def _forward(static, q_BKGPH, k_BKPH, v_BKPH, key_end_B1P, plan):
+  """Output [B, K, G, P, H], log-sum-exp [B, K, G, P]."""
+  interpret, = static
   G, H, c = q_BKGPH.shape[2], q_BKGPH.shape[4], plan.by_query.major_block
   query, key = _by_query(G, H, c)
   return _call(
@@ -97,7 +86,8 @@ def _forward(interpret, q_BKGPH, k_BKPH, v_BKPH, key_end_B1P, plan):
       scratch=((G, c, H), (G, c, _LANES), (G, c, _LANES)))
 
 
-def _attention_bwd(interpret, residuals, dout_BKGPH):
+def _backward(static, residuals, dout_BKGPH):
+  interpret, = static
   q_BKGPH, k_BKPH, v_BKPH, key_end_B1P, plan, out_BKGPH, lse_BKGP = residuals
   G, H, c = q_BKGPH.shape[2], q_BKGPH.shape[4], plan.by_query.major_block
   delta_BKGP = (dout_BKGPH.astype(jnp.float32) * out_BKGPH.astype(jnp.float32)).sum(-1)
@@ -119,10 +109,7 @@ def _attention_bwd(interpret, residuals, dout_BKGPH):
       inputs=inputs(query, key),
       outputs=tuple((jax.ShapeDtypeStruct(x.shape, x.dtype), key.heads) for x in (k_BKPH, v_BKPH)),
       scratch=((c, H), (c, H)))
-  return dq_BKGPH, dk_BKPH, dv_BKPH, None, None
-
-
-_attention.defvjp(_attention_fwd, _attention_bwd)
+  return dq_BKGPH, dk_BKPH, dv_BKPH
 
 
 def _forward_kernel(scale, visits, q, k, v, key_end, out, lse, acc, highest, total):

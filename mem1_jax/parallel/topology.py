@@ -4,12 +4,14 @@ Figures are per chip, from cloud.google.com/tpu/docs (v5e, v5p, v6e), but
 for the memory that a program may use, which is what the compiler says it has.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
 import os
 import re
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 _GB, _GIB = 1e9, 2**30
 # Read by libtpu when it is loaded: there is no TPU to ask about itself, and another process may
@@ -77,3 +79,18 @@ def devices(topology: str) -> list[jax.Device]:
     raise ValueError(f'topology {topology!r}: {reason}; name a slice that exists, such as v5e:4x4, '
                      'v6e:4x4 or v5p:2x4x4') from error
   return list(description.devices)
+
+
+@contextlib.contextmanager
+def no_compilation_cache():
+  """Programs for a slice that is not here cannot be read back from it."""
+  def enable(is_on):
+    jax.config.update('jax_enable_compilation_cache', is_on)
+    compilation_cache.reset_cache()  # it looks at the setting once
+
+  before = jax.config.jax_enable_compilation_cache
+  enable(False)
+  try:
+    yield
+  finally:
+    enable(before)

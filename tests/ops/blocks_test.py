@@ -41,7 +41,7 @@ def _needed(key_end, query_block, key_block):
   return mask.any((2, 4)), mask.all((2, 4))
 
 
-def _check(key_end, query_block, key_block, order, visits_idle):
+def _assert_lists_what_is_needed(key_end, query_block, key_block, order, visits_idle):
   visits = jax.tree.map(np.asarray, ORDERS[order](
       jnp.asarray(key_end), query_block, key_block, visits_idle=visits_idle))
   is_active, is_full = _needed(key_end, query_block, key_block)
@@ -79,7 +79,7 @@ _any_key_end = st.lists(st.lists(st.integers(0, S), min_size=S, max_size=S), min
 @settings(deadline=None, max_examples=60)
 @given(_any_key_end, st.sampled_from(SIZES), st.sampled_from(sorted(ORDERS)), st.booleans())
 def test_visits_are_the_pairs_with_something_to_see_of_any_vector(key_end, sizes, order, idle):
-  _check(np.asarray(key_end, np.int32), *sizes, order, idle)
+  _assert_lists_what_is_needed(np.asarray(key_end, np.int32), *sizes, order, idle)
 
 
 @settings(deadline=None, max_examples=60)
@@ -87,7 +87,7 @@ def test_visits_are_the_pairs_with_something_to_see_of_any_vector(key_end, sizes
        st.sampled_from(SIZES), st.sampled_from(sorted(ORDERS)), st.booleans())
 def test_visits_are_the_pairs_with_something_to_see_of_episodes(seed, layout, sizes, order, idle):
   key_end, _ = layouts.episodes(B, S, seed, layout, max_turns=24)
-  _check(key_end, *sizes, order, idle)
+  _assert_lists_what_is_needed(key_end, *sizes, order, idle)
 
 
 def test_the_drawing():
