@@ -20,6 +20,7 @@ import numpy as np
 from mem1_jax import assemble, optim, progress
 from mem1_jax.arrays import Array, Params, TrainState, overlay
 from mem1_jax.checkpoint import Checkpointer, check_origin, check_resumed
+from mem1_jax.data.compose import Composer
 from mem1_jax.evaluate import Evaluator, aggregate, write_records
 from mem1_jax.memory import layout
 from mem1_jax.metrics import CompileCounter, MetricsWriter, describe_run
@@ -82,6 +83,7 @@ class Trainer:
 
   config: Any
   tokenizer: Any
+  composer: Composer
   collector: Collector
   evaluator: Evaluator
   score: Any
@@ -146,12 +148,13 @@ def build(config: Any) -> Trainer:
   policy = assemble.make_policy(config, tokenizer)
   environment = assemble.make_environment(config)
   agent = assemble.make_agent(config, tokenizer)
-  assemble.check_room(config, agent, assemble.make_training_composer(config))
+  composer = assemble.make_training_composer(config)
+  assemble.check_room(config, agent, composer)
   programs = make_programs(config, tokenizer, policy, agent.is_append_only)
   initial = assemble.initial_params(config, policy)
   reference = assemble.frozen(config, initial)
   return Trainer(
-      config, tokenizer,
+      config, tokenizer, composer,
       Collector(programs.engine, agent, environment.start, tokenizer.token_bytes, config.seed,
                 has_gaps=True, row_length=config.rows.length),
       Evaluator(config, programs.engine, tokenizer, environment),
@@ -252,8 +255,7 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False, profile: i
     check_resumed(workdir, is_resumed)
     restore(trainer, checkpoints)
   describe_run(workdir, str(config), config.seed, files=_FILES)
-  composer = assemble.make_training_composer(config)
-  feed = assemble.make_feed(config, composer, config.ppo.tasks, trainer.next_index)
+  feed = assemble.make_feed(config, trainer.composer, config.ppo.tasks, trainer.next_index)
   writer = MetricsWriter(
       workdir, config.log.tensorboard,
       {'project': config.log.wandb} if config.log.wandb else None, trainer.iteration)

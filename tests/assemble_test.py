@@ -1,5 +1,7 @@
 """Every part a config can name, and what is said of names that do not exist."""
 
+import contextlib
+
 import jax
 import numpy as np
 import pytest
@@ -156,6 +158,11 @@ def test_a_context_holds_the_longest_turn_and_a_reply():
     assemble.make_engine(config, assemble.make_policy(config, tokenizer), tokenizer, False)
 
 
+@pytest.fixture(scope='module')
+def composer():
+  return assemble.make_training_composer(tiny_config())
+
+
 @pytest.mark.parametrize('knobs, text', [
     ({}, None),
     ({'ppo.num_rows': 3}, 'ppo.num_rows 3 may not hold the 4 episodes.*raise it to 4'),
@@ -163,23 +170,17 @@ def test_a_context_holds_the_longest_turn_and_a_reply():
     ({'rollout.question_capacity': 20}, 'question_capacity 20 is too short.*raise it to'),
     ({'rows.length': 32, 'rollout.max_tokens': 12}, 'rows.length 32 is too short.*may write 12'),
 ])
-def test_what_cannot_be_packed_is_refused_before_anything_is_compiled(knobs, text):
+def test_what_cannot_be_packed_is_refused_before_anything_is_compiled(composer, knobs, text):
   config = tiny_config()
   config.update_from_flattened_dict(knobs)
-  tokenizer = assemble.make_tokenizer(config)
-  check = lambda: assemble.check_room(  # noqa: E731
-      config, assemble.make_agent(config, tokenizer), assemble.make_training_composer(config))
-  if text is None:
-    check()
-  else:
-    with pytest.raises(ValueError, match=text):
-      check()
+  agent = assemble.make_agent(config, assemble.make_tokenizer(config))
+  with pytest.raises(ValueError, match=text) if text else contextlib.nullcontext():
+    assemble.check_room(config, agent, composer)
 
 
-def test_the_smallest_room_that_is_asked_for_is_enough():
+def test_the_smallest_room_that_is_asked_for_is_enough(composer):
   config = tiny_config()
   agent = assemble.make_agent(config, assemble.make_tokenizer(config))
-  composer = assemble.make_training_composer(config)
   config.rows.length = 32
   with pytest.raises(ValueError) as refused:
     assemble.check_room(config, agent, composer)

@@ -1,11 +1,16 @@
+"""The benchmark of updates runs from end to end, small, and says what it promises."""
+
 import json
 import pathlib
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow  # three processes compile
 def test_tiny_run_ends_with_rates_and_writes_raw_samples(tmp_path):
   out = tmp_path / 'update.json'
   run = subprocess.run(

@@ -95,15 +95,16 @@ def test_the_drawing():
   head = next(i for i, line in enumerate(lines) if 'tokens  qq' in line)
   drawn = [line.split()[1:] for line in lines[head + 1:head + 7]]
   key_end = np.array([[9] * 3 + [6] * 3 + [9] * 3 + [0] * 3], np.int32)
-  visits = blocks.by_query(jnp.asarray(key_end), 2, 2, visits_idle=False)
+  visits = ORDERS['query'](jnp.asarray(key_end), 2, 2, visits_idle=False)
   listed = {(x, y): 'F' if flags & blocks.FULL else 'x' for x, y, flags in _listed(visits, 0)}
   assert drawn == [[listed.get((x, y), '.') for y in range(6)] for x in range(6)]
 
 
 def test_rows_without_tokens_are_visited_for_their_zeros_alone():
   key_end = jnp.zeros((B, S), jnp.int32).at[0, :3].set(3)
-  assert blocks.by_query(key_end, 8, 8, visits_idle=False).count.tolist() == [1, 0]
-  assert blocks.by_query(key_end, 8, 8, visits_idle=True).count.tolist() == [8, 8]
+  by_query = ORDERS['query']
+  assert by_query(key_end, 8, 8, visits_idle=False).count.tolist() == [1, 0]
+  assert by_query(key_end, 8, 8, visits_idle=True).count.tolist() == [8, 8]
 
 
 def test_too_many_blocks_are_refused():
