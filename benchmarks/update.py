@@ -6,7 +6,8 @@ Episodes of random ids have the lengths of MEM1's (arXiv 2506.15841): a question
 turns that write 250, replies of 450. All peers get the same ones, with the same old log-probs,
 advantages, values and targets, and update a policy and a critic of its size, one row at a time:
 
-    ours    the learner of mem1_jax (`make_update`) on the exact layout
+    ours    the learner of mem1_jax (`make_update`) on the exact layout; on a CPU a device for each
+            thread, a row at a time on each
     torch   peers/torch_update.py: a dense mask over the stitched layout, as MEM1's release does
     tunix   peers/tunix_update.py, where --tunix names a Python that has it
 
@@ -15,7 +16,9 @@ exact rows, too: losses and gradient norms must be ours.
 
 Each peer is a process. It builds, warms up, then times one update for each line that it reads; the
 peers take turns, so what else the machine does hurts all alike. Medians; CPU s is of
-all cores; the last column is episodes a second over torch's. The last line is JSON.
+all cores; GFLOP/s are those of visible pairs; 'to torch' is episodes a second over torch's, and
+'at its FLOP/s' what that would be if we computed what is visible at the rate at which torch
+computes its whole square. The last line is JSON.
 
 On a GPU: --model qwen2.5-1.5b --dtype bfloat16 --remat attention; MFU counts visible pairs only.
 """
@@ -60,10 +63,12 @@ def sizes(args) -> ModelConfig:
   return named_config(args.model, dtype=args.dtype, remat=args.remat, copy_heads=None)
 
 
-def flops(model: ModelConfig, arrays: dict[str, np.ndarray], prefix: str) -> float:
+def flops(model: ModelConfig, arrays: dict[str, np.ndarray], prefix: str,
+          is_dense: bool = False) -> float:
   """Of all rows' update: policy and critic forward and, twice as much, backward."""
-  pairs = episodes.visible_pairs(arrays[prefix + 'key_end'])
-  tokens, described = arrays[prefix + 'key_end'].size, int(arrays['is_generated'].sum())
+  key_end = arrays[prefix + 'key_end']
+  pairs = key_end.size * key_end.shape[1] if is_dense else episodes.visible_pairs(key_end)
+  tokens, described = key_end.size, int(arrays['is_generated'].sum())
   return 3 * sum(forward_flops(model, tokens, pairs, n) for n in (described, 0))
 
 
@@ -126,7 +131,7 @@ def summary(args, device: str, model: ModelConfig, arrays: dict[str, np.ndarray]
 
 
 def table(turns: dict[str, dict]) -> str:
-  lines = ['turns  peer     seconds   CPU s  episodes/s  tokens/s  GFLOP/s     MFU  to torch']
+  lines = ['turns  peer     seconds   CPU s  episodes/s  tokens/s  GFLOP/s     MFU  to torch  at its FLOP/s']
   for number, cells in turns.items():
     for name, cell in cells['peers'].items():
       head = f'{number:>5}  {name:<6}'
@@ -135,9 +140,10 @@ def table(turns: dict[str, dict]) -> str:
         continue
       mfu = f'{cell["mfu"]:.1%}' if cell['mfu'] else '–'
       ratio = f'{cell["ratio"]:.2f}' if 'ratio' in cell else '–'
+      bound = f'{cells["ratio_at_equal_flops"]:.2f}' if name == 'ours' else '–'
       cpu = statistics.median(reply.get('cpu_seconds', math.nan) for reply in cell['raw'])
       lines.append(f'{head}  {cell["seconds"]:8.3f}  {cpu:6.2f}  {cell["episodes_s"]:10.4f}  '
-                   f'{cell["tokens_s"]:8.0f}  {cell["flops_s"] / 1e9:7.0f}  {mfu:>6}  {ratio:>8}')
+                   f'{cell["tokens_s"]:8.0f}  {cell["flops_s"] / 1e9:7.0f}  {mfu:>6}  {ratio:>8}  {bound:>13}')
   return '\n'.join(lines)
 
 
@@ -185,6 +191,8 @@ def run(args, machine: dict, folder: pathlib.Path) -> dict[str, dict]:
     turns[str(num_turns)] = {
         'episodes': num_episodes, 'exact_tokens': lengths[0], 'stitched_tokens': lengths[1],
         'check': check(results, TOLERANCE[args.dtype]),
+        'ratio_at_equal_flops': (
+            flops(model, arrays, 'stitched_', is_dense=True) / flops(model, arrays, '')),
         'peers': summary(args, machine['device'], model, arrays, results)}
   return turns
 
@@ -197,7 +205,7 @@ def parse(argv=None):
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--turns', type=int, nargs='+', default=[6, 16])
-  parser.add_argument('--episodes', type=int, nargs='+', default=[4, 1],
+  parser.add_argument('--episodes', type=int, nargs='+', default=[4, 2],
                       help='of an update, for each of --turns')
   parser.add_argument('--repeats', type=int, default=5, help='timed updates of each peer')
   episodes.add_lengths(parser)

@@ -1,4 +1,7 @@
-"""The worker of mem1_jax: `make_update` on exact rows (see benchmarks/update.py)."""
+"""The worker of mem1_jax: `make_update` on exact rows (see benchmarks/update.py).
+
+A CPU is used as train.py would use it best: a device for each thread, each with rows of its own.
+"""
 
 import argparse
 import json
@@ -19,6 +22,7 @@ from mem1_jax import assemble, optim  # noqa: E402
 from mem1_jax.arrays import Episodes, Tags, TrainBatch  # noqa: E402
 from mem1_jax.configs import base  # noqa: E402
 from mem1_jax.model import ModelConfig, build_critic, build_policy, hf  # noqa: E402
+from mem1_jax.parallel.mesh import MeshConfig, make_mesh  # noqa: E402
 from mem1_jax.model.hf_files import WEIGHTS, SafetensorsFolder  # noqa: E402
 from mem1_jax.rl.learner import init_state, make_shardings, make_update  # noqa: E402
 from mem1_jax.rl.networks import Networks  # noqa: E402
@@ -40,15 +44,17 @@ def build(settings):
   config = base.get_config()
   config.reference = 'none'
   config.ppo.update(settings['ppo'])
+  mesh = make_mesh(MeshConfig(-1, 1, 1))
+  config.ppo.micro_rows *= mesh.size
   config.optim.update(settings['optim'])
   model = ModelConfig(**settings['model'])
-  policy = build_policy(model, settings['attention'])
-  critic = build_critic(model, settings['attention'], policy.mesh)
+  policy = build_policy(model, settings['attention'], mesh)
+  critic = build_critic(model, settings['attention'], mesh)
   optimizers = optim.build(assemble.make_optim_config(config, 1))
   ppo = ppo_config(config, model.vocab_size)
   state = init_state(*load(settings, policy, critic), *optimizers, config.ppo.kl_coef)
   shardings = make_shardings(
-      policy.mesh, policy.logical_axes() | critic.logical_axes(), state, None, ppo)
+      mesh, policy.logical_axes() | critic.logical_axes(), state, None, ppo)
   networks = Networks(policy.apply, policy.head, critic.apply)
   update = make_update(networks, *optimizers, ppo, shardings)
   return update, jax.device_put(state, shardings.state), shardings
@@ -71,6 +77,7 @@ def main():
   if settings['platform'] == 'cpu' and hasattr(os, 'sched_setaffinity'):
     # XLA counts the cores when its first array is made.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:settings['threads']])
+    jax.config.update('jax_num_cpu_devices', settings['threads'])
   update, state, shardings = build(settings)
   rows, num_rows, key = jax.device_put(
       (batch(arrays), np.int32(len(arrays['tokens'])), jax.random.key(settings['seed'])),

@@ -19,7 +19,8 @@ from mem1_jax.parallel import sharding
 class RowAttention:
   """ops/attention.py for the devices of a mesh: each computes its rows and its heads.
 
-  XLA splits what is written in XLA by itself, and would gather everything for a kernel.
+  XLA would gather everything for a kernel, and run a loop over blocks in step on all devices: as
+  many turns as the fullest row of any.
   """
 
   implementation: str  # ops.attention.IMPLEMENTATIONS
@@ -39,7 +40,7 @@ class RowAttention:
     def attention(q, k, v, key_end, plan):
       return ops.attention(q, k, v, key_end, implementation=implementation, plan=plan)
 
-    if implementation in ops.KERNELS and self.mesh.size > 1:
+    if plan is not None and self.mesh.size > 1:
       heads = sharding.named(self.mesh, ('batch', None, 'kv_heads', None), k_BSKH.shape).spec
       rows = PartitionSpec(heads[0])
       attention = jax.shard_map(

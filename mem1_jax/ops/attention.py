@@ -11,7 +11,6 @@ from mem1_jax.ops.attention_reference import attention_reference
 
 IMPLEMENTATIONS = (
     'auto', 'reference', 'chunked', 'tpu', 'gpu', 'tpu_interpret', 'gpu_interpret')
-KERNELS = ('tpu', 'gpu', 'tpu_interpret', 'gpu_interpret')  # a compiler does not split them
 # Below this many positions one [S, S] matrix is cheaper than a loop over blocks.
 _AUTO_REFERENCE_MAX = 256
 

@@ -63,11 +63,14 @@ def test_each_device_computes_its_rows_and_heads(implementation, num_kv_heads):
     np.testing.assert_allclose(result, reference, atol=2e-5)
 
 
-def test_kernels_gather_no_rows_and_no_heads():
+@pytest.mark.parametrize('implementation,unwanted', [
+    ('gpu_interpret', 'all-gather'),  # of rows and heads
+    ('chunked', 'all-reduce')])  # in each turn of the loop: has any device more to visit?
+def test_devices_do_not_wait_for_each_other(implementation, unwanted):
   """Of an array that is split already, as the layers leave them."""
-  B, S, N, H = 8, 128, 4, 16
+  B, S, N, H = 8, 384, 4, 16
   mesh = make_mesh(MeshConfig(2, 2, 2))
-  row_attention = RowAttention('gpu_interpret', mesh)
+  row_attention = RowAttention(implementation, mesh)
   axes = jax.sharding.PartitionSpec(('data', 'fsdp'), None, 'tensor', None)
   heads = jax.ShapeDtypeStruct((B, S, N, H), 'float32',
                                sharding=jax.sharding.NamedSharding(mesh, axes))
@@ -77,10 +80,10 @@ def test_kernels_gather_no_rows_and_no_heads():
   def lowered(attend):
     return jax.jit(attend).lower(heads, heads, heads, rows).compile().as_text()
 
-  assert 'all-gather' not in lowered(
-      lambda q, k, v, e: row_attention(q, k, v, e, row_attention.plan(e, 'float32')))
-  assert 'all-gather' in lowered(  # what would become of it without a shard_map
-      lambda q, k, v, e: attention(q, k, v, e, implementation='gpu_interpret'))
+  of_mesh = lowered(lambda q, k, v, e: row_attention(q, k, v, e, row_attention.plan(e, 'float32')))
+  assert not any(name in of_mesh for name in ('all-gather', 'all-reduce', 'collective-permute'))
+  assert unwanted in lowered(  # what would become of it without a shard_map
+      lambda q, k, v, e: attention(q, k, v, e, implementation=implementation))
 
 
 def test_a_kernel_of_another_platform_is_refused_when_the_model_is_built():
