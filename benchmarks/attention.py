@@ -6,7 +6,8 @@ One row is one episode: by default a question of 500 tokens, turns that write 25
 What computes it, on the same numbers:
 
     ours            mem1_jax.ops.attention for the device, or --attention; the lists of blocks are
-                    made before, as a model does for all of its layers ('plan' is their time)
+                    made before, as a model does for all of its layers ('plan' is their time); on
+                    a CPU the heads are split over a device for each thread
     dense           jax.nn.dot_product_attention with an [S, S] mask, by XLA
     dense_cudnn     the same by cuDNN (GPU)
     causal          flash attention that sees everything before, by cuDNN on a GPU, by jax's splash
@@ -147,7 +148,7 @@ def parse(platform: str):
                         help='calls that are timed as one' if name == 'inner' else
                         'here: %(default)s')
   parser.add_argument('--repeats', type=int, default=7, help='rounds (default: %(default)s)')
-  parser.add_argument('--threads', type=int, default=2, help="torch's, on a CPU")
+  parser.add_argument('--threads', type=int, default=2, help="ours and torch's, on a CPU")
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--out', default='', help='a file for everything measured, as JSON')
   return parser.parse_args()

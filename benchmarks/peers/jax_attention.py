@@ -12,7 +12,9 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
+from mem1_jax.model.attention import RowAttention  # noqa: E402
 from mem1_jax.ops import attention, masks  # noqa: E402
+from mem1_jax.parallel.mesh import MeshConfig, make_mesh  # noqa: E402
 
 # Bytes of a dense mask's scores that are made at once; XLA makes eight such arrays, or more.
 _SCORES = {'cpu': 2**30, 'gpu': 6 * 2**30, 'tpu': 2**30}
@@ -21,11 +23,9 @@ _SCORES = {'cpu': 2**30, 'gpu': 6 * 2**30, 'tpu': 2**30}
 def cases(settings, key_end):
   """{name: (who computes it, the function of key_end, which makes what the op needs; op)}."""
   platform = jax.devices()[0].platform
-  chosen = attention.choose(settings['attention'], jax.devices()[0], key_end.shape[1],
-                            settings['dtype'])
-
-  def ours(q, k, v, plan):
-    return attention.attention(q, k, v, key_end, implementation=chosen, plan=plan)
+  # A CPU is a device for each thread, over which the heads are split; a GPU or TPU is one.
+  ours = RowAttention(settings['attention'], make_mesh(
+      MeshConfig(1, 1, -1 if platform == 'cpu' else 1)))
 
   def dense(by):
     return lambda q, k, v, mask: jax.nn.dot_product_attention(q, k, v, mask=mask, implementation=by)
@@ -33,7 +33,10 @@ def cases(settings, key_end):
   def mask(key_end):
     return masks.visible_BSS(key_end)[:, None]
 
-  found = {'ours': (chosen, lambda e: attention.make_plan(e, chosen), ours),
+  chosen = attention.choose(settings['attention'], jax.devices()[0], key_end.shape[1],
+                            settings['dtype'])
+  found = {'ours': (chosen, lambda e: ours.plan(e, settings['dtype']),
+                    lambda q, k, v, plan: ours(q, k, v, key_end, plan)),
            'dense': ('xla', mask, dense('xla'))}
   if platform == 'gpu':
     found['dense_cudnn'] = 'cudnn', mask, dense('cudnn')
@@ -80,6 +83,7 @@ def value_and_grads(op, is_by_head=False):
 
 def main():
   settings = json.loads(sys.argv[2])
+  jax.config.update('jax_num_cpu_devices', settings['threads'])
   key_end = jnp.asarray(np.load(sys.argv[1])['key_end'])
   inputs = [jnp.asarray(x, settings['dtype']) for x in inputs_of(settings, key_end.shape)]
   found, programs = cases(settings, key_end), {}
