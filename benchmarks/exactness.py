@@ -36,8 +36,9 @@ from mem1_jax.main import load_config  # noqa: E402
 from mem1_jax.memory import layout  # noqa: E402
 from mem1_jax.ops.attention import IMPLEMENTATIONS  # noqa: E402
 from mem1_jax.ops.logprobs import token_logprobs  # noqa: E402
-from mem1_jax.rollout.collect import Collector, Job  # noqa: E402
+from mem1_jax.rollout.collect import Collector  # noqa: E402
 from mem1_jax.rollout.sampling import sampling  # noqa: E402
+from mem1_jax.rollout.slots import Job  # noqa: E402
 
 MIN_TURNS = 4
 MAX_ROUNDS = 8

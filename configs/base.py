@@ -58,7 +58,11 @@ def get_config() -> ConfigDict:
   c.env.max_passage_chars = 1000  # longer passages are cut there, counted
 
   c.rollout = ConfigDict()
-  c.rollout.num_slots = 64  # episodes that run side by side
+  c.rollout.num_slots = 32  # turns that are decoded side by side
+  c.rollout.num_questions = 0  # episodes under way, some waiting for a reply; 0: 1.5 per slot
+  c.rollout.refill_rows = 0  # slots (of each group of devices) that begin together; 0: an eighth
+  c.rollout.decode_steps = 16  # tokens of a slot, at most, before others are refilled
+  c.rollout.reply_timeout = 120.0  # seconds, after which an environment has failed its episodes
   c.rollout.question_capacity = 1536  # tokens of the longest question: 64 objectives
   c.rollout.context_capacity = 896  # tokens a turn may read: its last turn + information
   c.rollout.turn_capacity = 768  # tokens a turn may ever generate: 64 answers
@@ -140,7 +144,7 @@ def get_config() -> ConfigDict:
   c.eval.split = 'test'
   c.eval.objectives = (1, 2, 4, 8, 16)
   c.eval.tasks = 100  # per number of objectives
-  c.eval.num_slots = 100  # episodes side by side, in evaluations of their own
+  c.eval.num_slots = 32  # turns side by side, in evaluations of their own
   c.eval.max_tokens = 72  # tokens a turn may generate, and
   c.eval.max_tokens_per_objective = 10  # so many more for each question of the task
   c.eval.every = 4  # training iterations between evaluations; 0 for none

@@ -22,7 +22,7 @@ from mem1_jax.model.precision import narrowed
 from mem1_jax.optim import OptimConfig
 from mem1_jax.parallel.mesh import MeshConfig, make_mesh
 from mem1_jax.retrieval.bm25 import BM25Retriever
-from mem1_jax.rollout.decode import Engine, EngineConfig
+from mem1_jax.rollout.engine import Engine, EngineConfig
 from mem1_jax.text.prompts import check_tokenizer
 from mem1_jax.text.tokenizer import HuggingFaceTokenizer, SentencePieceTokenizer, Tokenizer
 from mem1_jax.types import Passage, Question
@@ -260,7 +260,8 @@ def make_engine(config: Any, policy: Policy, tokenizer: Tokenizer, is_append_onl
   capacity = max(fixed, r.append_capacity) if is_append_only else fixed
   return Engine(policy, EngineConfig(
       num_slots or r.num_slots, r.question_capacity, r.context_capacity, r.turn_capacity, capacity,
-      r.prefill_chunk, tokenizer.vocab_size, r.max_repetition), tokenizer.token_bytes,
+      r.prefill_chunk, tokenizer.vocab_size, r.max_repetition, r.num_questions, r.refill_rows,
+      r.decode_steps, keeps_turns=is_append_only), tokenizer.token_bytes,
       tokenizer.eos_id, tokenizer.pad_id, params)
 
 

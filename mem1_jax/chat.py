@@ -9,7 +9,8 @@ from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.env.rewards import score_answer
 from mem1_jax.evaluate import greedy, record
 from mem1_jax.report import console as console_report
-from mem1_jax.rollout.collect import Collector, Job
+from mem1_jax.rollout.collect import Collector
+from mem1_jax.rollout.slots import Job
 from mem1_jax.types import Question, Task
 
 _HELP = """\
@@ -43,7 +44,8 @@ def run(config: Any):
   agent = assemble.make_agent(config, tokenizer)
   engine = assemble.make_engine(config, policy, tokenizer, agent.is_append_only)
   collector = Collector(engine, agent, assemble.make_environment(config).start,
-                        tokenizer.token_bytes, config.seed, has_gaps=False)
+                        tokenizer.token_bytes, config.seed, has_gaps=False,
+                        reply_timeout_s=config.rollout.reply_timeout)
   out.print(_HELP, highlight=False, markup=False)
   number = 0
   while True:

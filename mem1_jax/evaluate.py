@@ -21,9 +21,11 @@ from mem1_jax.arrays import Params
 from mem1_jax.data.sources import is_held_out_wording
 from mem1_jax.env.rewards import score_answer
 from mem1_jax.parallel import multihost
-from mem1_jax.rollout.collect import Collector, Job, RolloutStats
-from mem1_jax.rollout.decode import Engine
+from mem1_jax.rollout.collect import Collector
+from mem1_jax.rollout.engine import Engine
 from mem1_jax.rollout.sampling import Sampling, sampling
+from mem1_jax.rollout.slots import Job
+from mem1_jax.rollout.stats import RolloutStats
 from mem1_jax.text.tokenizer import Tokenizer
 from mem1_jax.types import Trajectory
 
@@ -100,7 +102,8 @@ class Evaluator:
     self._config = config
     agent = assemble.make_agent(config, tokenizer)
     self._collector = Collector(engine, agent, environment.start, tokenizer.token_bytes,
-                                config.seed, has_gaps=False)
+                                config.seed, has_gaps=False,
+                                reply_timeout_s=config.rollout.reply_timeout)
 
   def run(self, params: Params, objectives: int, split: str, num_tasks: int,
           on_done: Callable[[Trajectory], None] = lambda _: None,

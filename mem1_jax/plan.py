@@ -7,6 +7,7 @@ over the chip's published rates. Nothing is timed, a real run takes longer.
 
 from collections.abc import Callable
 import dataclasses
+import functools
 import logging
 import math
 import re
@@ -25,8 +26,8 @@ from mem1_jax.parallel import collectives, topology
 from mem1_jax.roofline import Cost, Workload
 
 GIB = 2**30
-HBM_KINDS = ('policy', 'critic', 'reference', 'optimizer', 'rollout copy', 'cache', 'batch', 'outputs',
-             'temporaries', 'program')
+HBM_KINDS = ('policy', 'critic', 'reference', 'optimizer', 'rollout copy', 'cache', 'questions',
+             'batch', 'outputs', 'temporaries', 'program')
 # What the compiler says of a program that does not fit: all that it needs, or its temporaries alone.
 _HBM_NEEDED = re.compile(r'Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm')
 _HBM_TEMPORARIES = re.compile(r'HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds')
@@ -122,9 +123,10 @@ def make(config: Any, topology_name: str, say: Callable[[str], None] = logging.i
   cost = roofline.costs(config, policy.config, work, num, trained)
   reports = {}
   with topology.no_compilation_cache():
-    for name, (lower, arguments) in _programs(programs, config).items():
+    for name, compiled in _programs(programs, config).items():
       say(f'compiling {name} for {topology_name}')
-      reports[name] = _report(lower, resident, arguments, chip, num, cost[name], trips)
+      parts = [_report(*part, resident, chip, num, cost[name], trips) for part in compiled]
+      reports[name] = functools.reduce(_together, parts)
   plan = Plan(topology_name, chip, num, dict(policy.mesh.shape), work, reports, [])
   plan.remedies = remedies(plan, config)
   return plan
@@ -154,8 +156,8 @@ def _resident(programs) -> dict[str, float]:
                           (where.state.policy_opt, where.state.value_opt))}
 
 
-def _programs(programs, config) -> dict[str, tuple[Callable, dict[str, float]]]:
-  """Of each program: how to lower it, and the bytes of its arguments that have a kind."""
+def _programs(programs, config) -> dict[str, list[tuple[Callable, dict[str, float]]]]:
+  """What each consists of: how to lower it, and the bytes of its arguments that have a kind."""
   state, where, engine = programs.state, programs.shardings, programs.engine
   rows = _shapes(layout.Packer(config.ppo.num_rows, config.rows.length, 0).flush()[0])
   number, coef = jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct((), np.float32)
@@ -169,16 +171,30 @@ def _programs(programs, config) -> dict[str, tuple[Callable, dict[str, float]]]:
   is_copy = precision.which_change(dtype, wide, lies, engine.params)
   copied, shared = (_bytes(*zip(*[(x, s) for x, s, c in zip(*map(jax.tree.leaves, (
       weights, engine.params, is_copy))) if c is kind] or [((), ())])) for kind in (True, False))
+  store, slots = map(_bytes, engine.state, engine.state_shardings)
+  acting = {'policy': shared, 'rollout copy': copied}
   return {
-      'rollout': (lambda: engine.lower_turn(weights), {
-          'policy': shared, 'rollout copy': copied,
-          'cache': _bytes(engine.cache, engine.cache_shardings)}),
-      'score': (lambda: programs.score.lower(*score), {kind: resident[kind] for kind in used}),
-      'update': (lambda: programs.update.lower(state, batch, number, key, programs.reference),
-                 resident)}
+      'rollout': [
+          (lambda: engine.lower_refill(weights), acting | {'cache': slots, 'questions': store}),
+          (lambda: engine.lower_decode(weights), acting | {'cache': slots})],
+      'score': [(lambda: programs.score.lower(*score), {kind: resident[kind] for kind in used})],
+      'update': [(lambda: programs.update.lower(state, batch, number, key, programs.reference),
+                  resident)]}
 
 
-def _report(lower, resident, arguments, chip, num_chips, cost, trips) -> Report:
+def _together(one: Report, other: Report) -> Report:
+  """Two programs that take turns: what the larger needs, what both send."""
+  larger = max(one, other, key=lambda report: report.hbm_bytes)
+  sent = {kind: one.sent.get(kind, 0.0) + other.sent.get(kind, 0.0)
+          for kind in one.sent | other.sent}
+  slower = max(one, other, key=lambda report: report.roofline_s)
+  return dataclasses.replace(
+      larger, hbm=one.hbm | other.hbm | larger.hbm, sent=sent,
+      compile_s=one.compile_s + other.compile_s, roofline_s=slower.roofline_s, limit=slower.limit,
+      is_known=one.is_known and other.is_known)
+
+
+def _report(lower, arguments, resident, chip, num_chips, cost, trips) -> Report:
   begun = time.monotonic()
   hbm = resident | {kind: size for kind, size in arguments.items() if kind not in resident}
   lowered, sent, is_known = lower(), {}, True

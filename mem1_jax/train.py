@@ -31,9 +31,11 @@ from mem1_jax.rl.config import PPOConfig
 from mem1_jax.rl.learner import (
     Shardings, check_skipped, init_state, make_score, make_shardings, make_update)
 from mem1_jax.rl.networks import Networks
-from mem1_jax.rollout.collect import Collector, Job, RolloutStats
-from mem1_jax.rollout.decode import Engine
+from mem1_jax.rollout.collect import Collector
+from mem1_jax.rollout.engine import Engine
 from mem1_jax.rollout.sampling import sampling
+from mem1_jax.rollout.slots import Job
+from mem1_jax.rollout.stats import RolloutStats
 from mem1_jax.types import Trajectory
 
 BASELINES = ('critic', 'task')
@@ -156,7 +158,8 @@ def build(config: Any) -> Trainer:
   return Trainer(
       config, tokenizer, composer,
       Collector(programs.engine, agent, environment.start, tokenizer.token_bytes, config.seed,
-                has_gaps=True, row_length=config.rows.length),
+                has_gaps=True, row_length=config.rows.length,
+                reply_timeout_s=config.rollout.reply_timeout),
       Evaluator(config, programs.engine, tokenizer, environment),
       programs.score, programs.update, programs.acting, programs.ppo, programs.shardings,
       multihost.put(jax.random.key(config.seed), programs.shardings.whole),
@@ -189,6 +192,9 @@ def learn(trainer: Trainer, trajectories: list[Trajectory]) -> dict[str, float]:
     rewards = np.array([t.reward for t in trajectories])
     for c, less in zip(columns, advantages.leave_one_out(rewards, config.ppo.samples) - rewards):
       c['reward'][np.flatnonzero(c['is_generated'])[-1]] += less
+  for c, t in zip(columns, trajectories):
+    if t.fault:  # the policy did not end it: nothing is to be learned from its reward
+      c['is_generated'] = np.zeros_like(c['is_generated'])
   episodes, packed = layout.pack(columns, config.ppo.num_rows, config.rows.length,
                                  trainer.tokenizer.pad_id)
   episodes, num_rows = multihost.put(
@@ -218,6 +224,12 @@ def rollout_metrics(trajectories: list[Trajectory], stats: RolloutStats) -> dict
       'rollout_repetition_stops': stats.num_repetition_stops / turns,
       'rollout_cut_tokens': stats.num_cut,
       'rollout_overflow': stats.num_overflow,
+      'rollout_faults': stats.num_faults,
+      'rollout_occupancy': stats.occupancy,
+      'rollout_reused_tokens': stats.num_reused / max(1, stats.num_reused + stats.num_read),
+      'rollout_prefill_share': stats.prefill_seconds / stats.seconds,
+      'rollout_decode_share': stats.decode_seconds / stats.seconds,
+      'rollout_environment_share': stats.environment_seconds / stats.seconds,
       'rollout_tokens_per_s': stats.num_generated / stats.seconds,
       'rollout_seconds': stats.seconds,
   }

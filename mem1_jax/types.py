@@ -225,6 +225,7 @@ class Trajectory:
     answer: the text of the final answer; None if the episode ended without.
     searches: searches made.
     seconds: wall time from the first prefill to the last action.
+    fault: what its environment failed with, which ended it; '' for none.
   """
 
   task: Task
@@ -235,6 +236,7 @@ class Trajectory:
   answer: str | None = None
   searches: int = 0
   seconds: float = 0.0
+  fault: str = ''
 
   @property
   def reward(self) -> float:

@@ -176,6 +176,7 @@ def test_refuses(changes, message):
     train.build(variant(**({'critic': 'separate'} | changes)))
 
 
+@pytest.mark.slow
 def test_a_head_on_eight_devices_is_a_head_on_one():
   def stepped(*mesh):
     sizes = dict(zip(('mesh.data', 'mesh.fsdp', 'mesh.tensor'), mesh))

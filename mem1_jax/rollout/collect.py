@@ -1,93 +1,57 @@
 """The outer loop of a rollout: slots take turns, environments reply, episodes end.
 
-Slots are fixed; whenever an episode ends, its slot starts the next one. What an
-episode samples depends on (seed, iteration, task, sample, turn, position) only,
-never on its slot or on its neighbours.
+A tick reads new questions, refills free slots and decodes a few tokens of all slots; turns that
+stopped are parsed, and their actions go to the environment, which answers when it likes
+(rollout/replies.py). Meanwhile the slot is another episode's: more episodes are under way than
+there are slots. What an episode samples depends on (seed, iteration, task, sample, turn, position)
+only, never on its slot, its neighbours or the time that an environment takes.
 
-With several processes each runs the episodes of the slots that it owns, and in the
-end all have all trajectories. Which program runs next is decided by the number of
-slots in each phase, which a program counts over all processes.
+With several processes each runs the episodes of the slots that it owns, and in the end all have all
+trajectories. All run the same programs in the same order: which ones comes next is decided by what
+a program counts over all processes.
 """
 
 import collections
 import dataclasses
-import operator
 import time
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mem1_jax.agents.agent import Agent
-from mem1_jax.arrays import Params
+from mem1_jax.arrays import Params, Turn
 from mem1_jax.env.qa import QAEpisode, step_many
-from mem1_jax.memory import state
 from mem1_jax.memory.segments import parse_turn
 from mem1_jax.parallel import multihost
-from mem1_jax.rollout.decode import Engine
-from mem1_jax.rollout.sampling import Sampling, slot_keys
-from mem1_jax.types import ActionKind, Context, Segment, Stop, Task, Trajectory, TurnRecord
+from mem1_jax.rollout.decode import Questions, Refill, Slots
+from mem1_jax.rollout.engine import Engine
+from mem1_jax.rollout.replies import Replies
+from mem1_jax.rollout.sampling import Sampling
+from mem1_jax.rollout.slots import Episode, Group, Job, Tick
+from mem1_jax.rollout.stats import RolloutStats
+from mem1_jax.types import (
+    Action, ActionKind, Context, Observation, Segment, Stop, Task, Trajectory, TurnRecord)
+
+_IDLE_WAIT_S = 0.05  # for an environment, where nothing else is to be done
+# Of the time that decoding takes: so long a refill may wait for environments that are usually done
+# by then.
+_PATIENCE = 0.25
 
 
-_EMPTY, _NEW, _GOING, _FAILED = range(4)  # phases of a slot; a new one's question is to be read
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-  """One episode to run: a task, its number in the feed, and which sample of it."""
-
-  task: Task
-  index: int
-  sample: int = 0
-
-
-@dataclasses.dataclass
-class _Slot:
-  """An episode under way."""
-
-  job: Job
-  order: int
-  episode: QAEpisode
-  prompt: Segment
-  rng: np.random.Generator | None
-  context: Context
-  keep: int
-  begun: float
-  turns: list[TurnRecord] = dataclasses.field(default_factory=list)
-  answer: str | None = None
-
-  @property
-  def phase(self) -> int:
-    return _GOING if self.turns else _NEW
-
-
-@dataclasses.dataclass
-class RolloutStats:
-  """What a rollout did, for the metrics."""
-
-  num_turns: int = 0
-  num_generated: int = 0
-  num_malformed: int = 0
-  num_cut: int = 0  # information tokens that did not fit a context
-  num_overflow: int = 0  # episodes ended because they outgrew the cache or a row
-  num_length_stops: int = 0  # turns that ran out of their token budget
-  num_repetition_stops: int = 0  # turns that only repeated themselves
-  seconds: float = 0.0
-
-  def __add__(self, other: 'RolloutStats') -> 'RolloutStats':
-    return RolloutStats(*map(
-        operator.add, dataclasses.astuple(self), dataclasses.astuple(other)))
-
-
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class _Run:
   """This process's part of a rollout."""
 
   waiting: collections.deque[tuple[int, Job]]  # in order
-  slots: list[_Slot | None]  # of all processes; it fills those that it owns
+  groups: list[Group]
+  replies: Replies
   iteration: int
   on_done: Callable[[Trajectory], None]
+  num_active: int = 0  # slots of all processes that decode
+  is_idle: bool = False  # the last tick had nothing for any program
+  is_filling: bool = False  # the last tick left ready turns for which there are slots
+  patience_s: float = 0.0
   done: dict[int, Trajectory] = dataclasses.field(default_factory=dict)
   stats: RolloutStats = dataclasses.field(default_factory=RolloutStats)
   error: Exception | None = None
@@ -105,21 +69,22 @@ class Collector:
     has_gaps: draw the agent's position gaps (training), or none (evaluation).
     row_length: longest episode, tokens of its packed row; None for any. One that
       might outgrow it is ended before, with the reward it has, and counted.
+    reply_timeout_s: how long an environment may take for an action, seconds.
+    is_lockstep: begin turns only when all slots are free (for comparison).
   """
 
   def __init__(self, engine: Engine, agent: Agent, begin_episode: Callable[[Task], QAEpisode],
                token_bytes: Sequence[bytes], seed: int, has_gaps: bool,
-               row_length: int | None = None):
+               row_length: int | None = None, reply_timeout_s: float = 120.0,
+               is_lockstep: bool = False):
     self._engine, self._agent = engine, agent
     self._begin_episode, self._token_bytes = begin_episode, token_bytes
     self._seed, self._has_gaps, self._row_length = seed, has_gaps, row_length
+    self._reply_timeout_s, self._is_lockstep = reply_timeout_s, is_lockstep
     self._max_tokens = engine.config.turn_capacity  # of the run under way
-    num_slots, slots, whole = engine.config.num_slots, engine.slots, engine.whole
-    self._own = multihost.own_rows(slots, num_slots)
-    self._owners = sorted(set(multihost.owners(slots, num_slots)))
-    self._begin_tick = jax.jit(
-        _begin_tick, in_shardings=(whole, whole, slots, slots, slots, slots),
-        out_shardings=(slots, whole))
+    owners = multihost.owners(engine.rows, engine.num_groups * engine.slots_per_group)
+    self._owner = owners[::engine.slots_per_group]  # of each group
+    self._count = jax.jit(lambda x_nc: x_nc.sum(0), out_shardings=engine.whole)
 
   def run(self, params: Params, jobs: Iterable[Job], options: Sampling, iteration: int = 0,
           on_done: Callable[[Trajectory], None] = lambda _: None,
@@ -133,34 +98,36 @@ class Collector:
 
     Raises:
       ValueError: if a question does not fit the question capacity.
-      RuntimeError: another process had an error.
+      RuntimeError: another process had an error, or environments hang.
     """
     begun, run = time.monotonic(), self._share(jobs, iteration, on_done)
     self._max_tokens = min(int(options.max_tokens), self._engine.config.turn_capacity)
-    cache = self._engine.init_cache()
+    store, slots = self._engine.init()
     while True:
-      question, memory, ids = self._inputs(run)
-      key_B, count = self._begin_tick(
-          *multihost.put((np.int32(self._seed), np.int32(iteration)), self._engine.whole),
-          *multihost.put_rows(ids, self._engine.slots))
-      count = jax.device_get(count)
-      if count[_FAILED] or not count[_NEW] + count[_GOING]:
+      tick, arrays = self._guarded(run, lambda: self._plan(run)) or (self._tick(run), None)
+      todo = self._over_all(tick.todo | {'failed': int(run.error is not None)}, run)
+      if todo['failed'] or not todo['left']:
         break
-      if count[_NEW]:
-        cache = self._engine.read(params, cache, *question)
-      turn, cache = self._engine.take_turn(params, cache, memory, key_B, options)
-      turn = multihost.fetch_rows(turn)
-      self._guarded(run, lambda: self._harvest(turn, run))  # pylint: disable=cell-var-from-loop
+      if todo['reads'] or todo['refills']:
+        store, slots = self._prefill(params, store, slots, tick, arrays, todo, run)
+      if run.num_active and not todo['more']:
+        slots = self._decode(params, slots, options, run)
+      run.is_idle = not (run.num_active or todo['refills'])
+      run.is_filling = todo['more'] > 0
     done, stats = _together(run)
     stats.seconds = time.monotonic() - begun
     return [done[i] for i in sorted(done)], stats
 
   def _share(self, jobs: Iterable[Job], iteration: int, on_done) -> _Run:
     """The jobs are dealt like cards to the processes that own slots."""
+    engine, owners = self._engine, sorted(set(self._owner))
+    own = [g for g in range(engine.num_groups) if self._owner[g] == jax.process_index()]
     mine = []
-    if self._own:
-      mine = list(enumerate(jobs))[self._owners.index(jax.process_index())::len(self._owners)]
-    return _Run(collections.deque(mine), [None] * self._engine.config.num_slots, iteration, on_done)
+    if own:
+      mine = list(enumerate(jobs))[owners.index(jax.process_index())::len(owners)]
+    replies = Replies(lambda *calls: step_many(*calls), self._reply_timeout_s)
+    groups = [Group(g, engine.slots_per_group, engine.questions_per_group) for g in own]
+    return _Run(collections.deque(mine), groups, replies, iteration, on_done)
 
   def _guarded(self, run: _Run, function):
     """What the host's function returns; its error ends the run once all processes know."""
@@ -169,117 +136,179 @@ class Collector:
     except Exception as error:  # pylint: disable=broad-except
       run.error = error
       run.waiting.clear()
-      run.slots[:] = [None] * len(run.slots)
 
-  def _inputs(self, run: _Run):
-    """(questions of new slots, memory, what a tick begins with) after a refill."""
-    def fill():
-      self._refill(run)
-      return self._questions(run.slots), self._memory(run.slots)
+  def _over_all(self, counts: dict[str, int], run: _Run) -> dict[str, int]:
+    """The sums over all processes."""
+    if jax.process_count() == 1:
+      return counts
+    array = np.zeros((self._engine.num_groups, len(counts)), np.int32)
+    if run.groups:
+      array[run.groups[0].number] = list(counts.values())
+    total = jax.device_get(self._count(multihost.put_rows(array, self._engine.rows)))
+    return dict(zip(counts, total.tolist()))
 
-    question, memory = self._guarded(run, fill) or (
-        self._questions(run.slots), self._memory(run.slots))
-    ids = [(s.job.index, s.job.sample, len(s.turns), s.phase) if s else (0, 0, 0, _EMPTY)
-           for s in run.slots]
-    if run.error:
-      ids[self._own[0]] = (0, 0, 0, _FAILED)
-    return question, memory, tuple(np.array(ids, np.int32).T)
+  def _tick(self, run: _Run) -> Tick:
+    return Tick(self._engine.refill_rows, self._engine.num_groups, run.groups)
 
-  def _refill(self, run: _Run):
-    """Starts waiting jobs in free slots."""
-    capacity = self._engine.config.question_capacity
-    for b in self._own:
-      if run.slots[b] is not None or not run.waiting:
-        continue
+  # What happens between two programs.
+
+  def _plan(self, run: _Run) -> tuple[Tick, tuple[Questions, Refill]]:
+    """Hears of environments, starts jobs, and says what is to be read and refilled now."""
+    self._receive(run)
+    self._start(run)
+    tick = self._tick(run)
+    tick.todo['left'] = len(run.waiting) + sum(group.num_episodes for group in run.groups)
+    is_held = self._is_lockstep and not run.is_filling and (run.num_active or len(run.replies))
+    for group in run.groups if not is_held else ():
+      group.fill(tick)
+    config = self._engine.config
+    return tick, (tick.questions(config.question_capacity), tick.refill(config.context_capacity))
+
+  def _receive(self, run: _Run):
+    """Episodes that were answered get their next context, or end."""
+    begun, wait_s = time.monotonic(), 0.0
+    if run.is_idle or (self._is_lockstep and not run.num_active):
+      wait_s = _IDLE_WAIT_S
+    elif run.replies.latency_s < run.patience_s:
+      wait_s = run.patience_s
+    received = run.replies.receive(wait_s if len(run.replies) else 0.0)
+    run.stats.environment_seconds += (time.monotonic() - begun) * (wait_s > 0)
+    for (group, episode), observation, fault in received:
+      self._next_context(episode, observation, fault, run.stats)
+      if episode.context is None:
+        group.leave(episode)
+        run.done[episode.order] = self._finish(episode)
+        run.on_done(run.done[episode.order])
+      else:
+        group.ready.append(episode)
+
+  def _start(self, run: _Run):
+    """Begins waiting jobs where there is room for their questions."""
+    engine = self._engine
+    limit = engine.questions_per_group
+    if self._agent.is_append_only:  # each keeps its slot
+      limit = min(limit, engine.slots_per_group)
+    while run.waiting:
+      group = min(run.groups, key=lambda g: g.num_episodes)
+      if group.num_episodes >= limit:
+        return
       order, job = run.waiting.popleft()
-      slot = run.slots[b] = self._begin(order, job, run.iteration)
-      if len(slot.prompt) > capacity:
-        raise ValueError(f'the question of task {job.task.id!r} has {len(slot.prompt)} tokens, '
-                         f'more than question_capacity {capacity}; raise it.')
+      group.ready.append(self._begin(group, order, job, run.iteration))
 
-  def _questions(self, slots):
-    """(tokens, position, length) of the questions to read, all but their last token."""
-    tokens = np.zeros((len(slots), self._engine.config.question_capacity), np.int32)
-    position, length = np.zeros_like(tokens), np.zeros(len(slots), np.int32)
-    for b, slot in enumerate(slots):
-      if slot is not None and slot.phase == _NEW:
-        n = len(slot.prompt)
-        length[b] = n - 1
-        tokens[b, :n], position[b, :n] = slot.prompt.ids, slot.prompt.positions
-    return tokens, position, length
-
-  def _begin(self, order: int, job: Job, iteration: int) -> _Slot:
-    rng = None
+  def _begin(self, group: Group, order: int, job: Job, iteration: int) -> Episode:
+    rng, capacity = None, self._engine.config.question_capacity
     if self._has_gaps:
       rng = np.random.default_rng([self._seed, iteration, job.index, job.sample])
     prompt = self._agent.prompt(job.task, rng)
+    if len(prompt) > capacity:
+      raise ValueError(f'the question of task {job.task.id!r} has {len(prompt)} tokens, '
+                       f'more than question_capacity {capacity}; raise it.')
     context, keep = self._agent.context(prompt, (), '', rng)
-    return _Slot(job, order, self._begin_episode(job.task), prompt, rng, context, keep,
-                 time.monotonic())
+    return Episode(job, order, self._begin_episode(job.task), group.ask(prompt), rng, context, keep,
+                   self._agent.is_append_only, time.monotonic())
 
-  def _memory(self, slots):
-    config = self._engine.config
-    return state.batch([slot and slot.context for slot in slots],
-                       [slot.keep if slot else 0 for slot in slots], config.context_capacity, 0)
+  def _harvest(self, is_active_B: np.ndarray, turn: Turn, run: _Run):
+    """Parses the turns that stopped and sends their actions to the environments."""
+    sent = []
+    for group in run.groups:
+      for b, episode in enumerate(group.slots):
+        row = group.number * len(group.slots) + b
+        if episode is None or not episode.is_decoding or is_active_B[row]:
+          continue
+        sent.append((group, episode, self._record(episode, turn, row)))
+        run.stats.add(episode.turns[-1])
+        episode.is_decoding = False
+        if not self._agent.is_append_only:
+          group.slots[b], episode.slot = None, None
+    if sent:
+      run.replies.send([(group, episode) for group, episode, _ in sent],
+                       [episode.episode for _, episode, _ in sent],
+                       [action for *_, action in sent])
 
-  def _harvest(self, turn, run: _Run):
-    """Parses what each slot wrote, lets the environments reply, prepares the next contexts."""
-    slots, stats = run.slots, run.stats
-    live = [b for b, slot in enumerate(slots) if slot is not None]
-    parsed, actions = [], []
-    for b in live:
-      ids = tuple(turn.tokens[b, :turn.length[b]].tolist())
-      parsed.append((ids, parse_turn(ids, self._token_bytes)))
-      actions.append(parsed[-1][1].action)
-    observations = step_many([slots[b].episode for b in live], actions)
-    for b, (ids, parse), observation in zip(live, parsed, observations):
-      slot, n = slots[b], len(ids)
-      first = slot.context.segment.positions[-1] + 1
-      written = Segment(ids, tuple(range(first, first + n)), tuple(int(k) for k in parse.kind))
-      logprobs = tuple(turn.logprob[b, :n].tolist())
-      stop = Stop(int(turn.stop[b]))
-      slot.turns.append(TurnRecord(slot.context, written, logprobs, parse.action, stop,
-                                   observation.reward))
-      _count(stats, slot.turns[-1])
-      if parse.action.kind is ActionKind.ANSWER:
-        slot.answer = parse.action.text
-      self._next_context(slot, observation, stats)
-      if slot.context is None:
-        run.done[slot.order] = self._finish(slot)
-        run.on_done(run.done[slot.order])
-        slots[b] = None
+  def _record(self, episode: Episode, turn: Turn, row: int) -> Action:
+    """Adds the turn that stopped to its episode; its reward is not known yet."""
+    n = int(turn.length[row])
+    ids = tuple(turn.tokens[row, :n].tolist())
+    parse = parse_turn(ids, self._token_bytes)
+    first = episode.context.segment.positions[-1] + 1
+    written = Segment(ids, tuple(range(first, first + n)), tuple(int(k) for k in parse.kind))
+    episode.turns.append(TurnRecord(
+        episode.context, written, tuple(turn.logprob[row, :n].tolist()), parse.action,
+        Stop(int(turn.stop[row])), 0.0))
+    if parse.action.kind is ActionKind.ANSWER:
+      episode.answer = parse.action.text
+    return parse.action
 
-  def _next_context(self, slot: _Slot, observation, stats: RolloutStats):
-    """Sets the slot's next context; None ends its episode."""
-    slot.context = None
+  def _next_context(self, episode: Episode, observation: Observation | None, fault: str,
+                    stats: RolloutStats):
+    """Sets the episode's next context; None ends it."""
+    episode.context, episode.fault = None, fault
+    if observation is None:
+      stats.num_faults += 1
+      return
+    episode.turns[-1] = dataclasses.replace(episode.turns[-1], reward=observation.reward)
     if observation.is_done:
       return
-    context, keep = self._agent.context(slot.prompt, slot.turns, observation.text, slot.rng)
-    if self._outgrows(slot, context, keep):
+    context, keep = self._agent.context(
+        episode.prompt, episode.turns, observation.text, episode.rng)
+    if self._outgrows(episode, context, keep):
       stats.num_overflow += 1
       return
     stats.num_cut += context.num_cut
-    slot.context, slot.keep = context, keep
+    episode.context, episode.keep = context, keep
 
-  def _outgrows(self, slot: _Slot, context: Context, keep: int) -> bool:
+  def _outgrows(self, episode: Episode, context: Context, keep: int) -> bool:
     """Whether one more turn might not fit the cache, or the row it is trained on."""
     config = self._engine.config
     new = len(context.segment) + self._max_tokens
     if keep + new > config.cache_capacity:
       return True
-    before = sum(len(turn.context.segment) + len(turn.written) for turn in slot.turns)
-    return self._row_length is not None and len(slot.prompt) + before + new > self._row_length
+    before = sum(len(turn.context.segment) + len(turn.written) for turn in episode.turns)
+    return self._row_length is not None and len(episode.prompt) + before + new > self._row_length
 
-  def _finish(self, slot: _Slot) -> Trajectory:
-    return Trajectory(slot.job.task, slot.prompt, tuple(slot.turns), self._agent.is_append_only,
-                      slot.job.sample, slot.answer, slot.episode.searches,
-                      time.monotonic() - slot.begun)
+  def _finish(self, episode: Episode) -> Trajectory:
+    return Trajectory(episode.job.task, episode.prompt, tuple(episode.turns),
+                      self._agent.is_append_only, episode.job.sample, episode.answer,
+                      episode.episode.searches, time.monotonic() - episode.begun, episode.fault)
 
+  # The programs.
 
-def _begin_tick(seed, iteration, task_B, sample_B, turn_B, phase_B):
-  """(the slots' keys, how many of them are in each phase)."""
-  return (slot_keys(seed, iteration, task_B, sample_B, turn_B),
-          (phase_B[:, None] == jnp.arange(4)[None]).sum(0))
+  def _prefill(self, params, store, slots, tick: Tick, arrays, todo: dict[str, int], run: _Run):
+    """(store, slots) after the tick's reading."""
+    begun, engine = time.monotonic(), self._engine
+    if todo['reads']:
+      store = engine.read(params, store, arrays[0])
+    if todo['refills']:
+      store, slots = engine.refill(params, store, slots, arrays[1], self._seed, run.iteration)
+      run.num_active += todo['refills']
+    for read in tick.reads.values():
+      for question in read:
+        question.is_read = True
+        run.stats.num_read += len(question.prompt)
+    for refills in tick.refills.values():
+      for episode in refills:
+        episode.is_decoding = True
+        run.stats.num_read += len(episode.context.segment)
+        is_copied = episode.question.is_used and not episode.keeps_slot
+        run.stats.num_reused += episode.keep * is_copied
+        episode.question.is_used = True
+    jax.block_until_ready(slots.is_active)
+    run.stats.prefill_seconds += time.monotonic() - begun
+    return store, slots
+
+  def _decode(self, params, slots: Slots, options: Sampling, run: _Run) -> Slots:
+    begun = time.monotonic()
+    slots, report = self._engine.decode(params, slots, options)
+    report = jax.device_get(report)
+    seconds = time.monotonic() - begun
+    run.num_active, run.patience_s = int(report.num_active), _PATIENCE * seconds
+    run.stats.decode_seconds += seconds
+    if multihost.is_main():  # counted once
+      num_slots = self._engine.config.num_slots
+      run.stats.num_idle += int(report.num_steps) * num_slots - int(report.num_sampled)
+    is_active_B, turn = multihost.fetch_rows((slots.is_active, slots.turn))
+    self._guarded(run, lambda: self._harvest(is_active_B, turn, run))
+    return slots
 
 
 def _together(run: _Run) -> tuple[dict[int, Trajectory], RolloutStats]:
@@ -299,11 +328,3 @@ def _together(run: _Run) -> tuple[dict[int, Trajectory], RolloutStats]:
   for order in sorted(done.keys() - run.done.keys()):
     run.on_done(done[order])
   return done, sum((stats for _, stats, _ in parts), RolloutStats())
-
-
-def _count(stats: RolloutStats, record: TurnRecord):
-  stats.num_turns += 1
-  stats.num_generated += len(record.written)
-  stats.num_malformed += record.action.kind is ActionKind.MALFORMED
-  stats.num_length_stops += record.stop is Stop.LENGTH
-  stats.num_repetition_stops += record.stop is Stop.REPETITION

@@ -70,12 +70,15 @@ def truncate(logits_BV: Array, top_k: Array, top_p: Array) -> Array:
   return jax.lax.cond((top_k > 0) | (top_p < 1), cut, lambda x: x, logits_BV)
 
 
-def sample(logits_BV: Array, key_B: Array, step: Array, options: Sampling):
-  """One token per slot, [B] int32, and its log-prob under the untruncated softmax, [B]."""
+def sample(logits_BV: Array, key_B: Array, step_B: Array, options: Sampling):
+  """One token per slot, [B] int32, and its log-prob under the untruncated softmax, [B].
+
+  `step_B` counts the tokens of each slot's turn: with the key it fixes the random numbers.
+  """
   def draw(logits_BV):
     gumbel_BV = jax.vmap(
-        lambda key: jax.random.gumbel(jax.random.fold_in(key, step), logits_BV.shape[-1:],
-                                      jnp.float32))(key_B)
+        lambda key, step: jax.random.gumbel(jax.random.fold_in(key, step), logits_BV.shape[-1:],
+                                            jnp.float32))(key_B, step_B)
     return jnp.argmax(truncate(logits_BV, options.top_k, options.top_p) + gumbel_BV, axis=-1)
 
   # Random numbers for every id of the vocabulary are a large part of a small model's step.

@@ -14,7 +14,7 @@ RANKS = pytest.mark.parametrize('rank', [0, programs.RANK], ids=['whole', 'lora'
 # With adapters one mesh of all axes is a default test.
 SIZES_RANKS = pytest.mark.parametrize('sizes, rank', [
     pytest.param(sizes, rank, id=f'{sizes}-{"lora" if rank else "whole"}',
-                 marks=pytest.mark.slow if rank and sizes != (2, 2, 2) else ())
+                 marks=pytest.mark.slow if rank else ())
     for sizes in MESHES for rank in (0, programs.RANK)])
 
 

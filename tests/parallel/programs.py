@@ -18,13 +18,15 @@ from mem1_jax.parallel import multihost, sharding
 from mem1_jax.parallel.mesh import MeshConfig, make_mesh, one_device
 from mem1_jax.rl import learner, networks
 from mem1_jax.rl.config import PPOConfig
-from mem1_jax.rollout.decode import Engine, EngineConfig
-from mem1_jax.rollout.sampling import sampling, slot_keys
+from mem1_jax.rollout.decode import DROPPED, Questions, Refill
+from mem1_jax.rollout.engine import Engine, EngineConfig
+from mem1_jax.rollout.sampling import sampling
 from tests.model.small import small_config
 from tests.ops import layouts
 from tests.rollout import fakes
 
 ROWS, LENGTH, SLOTS = 16, 96, 8
+QUESTION, CACHE = 11, 96  # capacities, tokens
 RANK = 4  # of adapters, where there are some
 VOCAB = 64  # more than the tokenizer's 16: the rest pads
 CONFIG = small_config(vocab_size=VOCAB, dim=32, ffn_dim=64, init_std=0.1, tie_embeddings=True,
@@ -140,8 +142,9 @@ def engine(*sizes, rank=0):
   whole = arrays.overlay(reference, trained)
   shardings = sharding.tree(policy.mesh, lora.logical_axes(policy.logical_axes()), whole)
   config = EngineConfig(
-      SLOTS, question_capacity=8, context_capacity=16, turn_capacity=8, cache_capacity=96,
-      prefill_chunk=4, num_valid=len(fakes.VOCABULARY))
+      SLOTS, question_capacity=QUESTION, context_capacity=16, turn_capacity=8,
+      cache_capacity=CACHE, prefill_chunk=4, num_valid=len(fakes.VOCABULARY),
+      refill_rows=SLOTS)  # all slots of a group at a time
   return (Engine(policy, config, fakes.VOCABULARY, fakes.EOS, fakes.PAD, shardings),
           multihost.put(whole, shardings))
 
@@ -154,33 +157,52 @@ def contexts(turn, is_live_B):
   return arrays.MemoryState(tokens, position, np.where(is_live_B, 3 + slots, 0), 8 - slots % 3)
 
 
-def keys(programs, turn):
+def numbers(programs, is_live_B=True):
+  """Of the slots in their groups of devices."""
+  slots = np.arange(SLOTS, dtype=np.int32) % programs.slots_per_group
+  return np.where(is_live_B, slots, np.int32(DROPPED))
+
+
+def questions(programs):
+  """One of each slot, in the row of the same number of its group's store."""
+  new = contexts(0, True)
+  return Questions(
+      numbers(programs), new.tokens[:, :QUESTION], new.position[:, :QUESTION], new.keep)
+
+
+def refill(programs, turn, is_live_B):
+  """Turns after the slots' questions; every other slot's second one and third go on after more."""
   slots = np.arange(SLOTS, dtype=np.int32)
-  return jax.jit(slot_keys, out_shardings=programs.slots)(
-      np.int32(0), np.int32(0), slots, 0 * slots, turn + 0 * slots)
+  memory, is_own_B = contexts(turn, is_live_B), (slots % 2 == 1) & (turn > 1)
+  memory = dataclasses.replace(memory, keep=memory.keep + 3 * is_own_B)
+  return Refill(numbers(programs, is_live_B), numbers(programs), is_own_B, memory,
+                np.stack([slots, 0 * slots, turn + 0 * slots], -1))
 
 
 def turns(*sizes, rank=0):
   """Two turns of every slot but the sixth, one of the fourth alone, and the cache after them."""
   programs, policy = engine(*sizes, rank=rank)
-  slots, question = np.arange(SLOTS), contexts(0, True)
-  cache = programs.read(policy, programs.init_cache(), question.tokens[:, :8],
-                        question.position[:, :8], question.keep)
-  written = []
-  for turn, is_live_B in enumerate((slots != 5, slots != 5, slots == 3), 1):
-    memory, key_B = contexts(turn, is_live_B), keys(programs, turn)
+  store, slots = programs.init()
+  store = programs.read(policy, store, questions(programs))
+  number, options, written = np.arange(SLOTS), sampling(max_tokens=8), []
+  for turn, is_live_B in enumerate((number != 5, number != 5, number == 3), 1):
+    new, num_active = refill(programs, turn, is_live_B), 1
     with jax.transfer_guard('disallow'):
-      out, cache = programs.take_turn(policy, cache, memory, key_B, sampling(max_tokens=8))
-    written.append(multihost.fetch_rows(out))
-  return written, cache
+      store, slots = programs.refill(policy, store, slots, new, seed=0, iteration=0)
+      while num_active:
+        slots, report = programs.decode(policy, slots, options)
+        num_active = jax.device_get(report.num_active)
+    written.append(multihost.fetch_rows(slots.turn))
+  return written, slots.cache
 
 
-def turn_text(*sizes):
-  """XLA's text of the program of a turn."""
+def texts(*sizes):
+  """XLA's text of the programs of a rollout, by name."""
   programs, policy = engine(*sizes)
-  return programs._turn.lower(
-      policy, programs.init_cache(), programs._table, contexts(1, True), keys(programs, 1),
-      sampling(max_tokens=8)).compile().as_text()
+  lowered = {
+      'read': programs._read.lower(policy, programs.state[0], questions(programs)),
+      'refill': programs.lower_refill(policy), 'decode': programs.lower_decode(policy)}
+  return {name: program.compile().as_text() for name, program in lowered.items()}
 
 
 def _awkward_move(mesh):
@@ -193,7 +215,7 @@ def _awkward_move(mesh):
 
 
 def main(rank):
-  """Compiles every program on 2x2x2, and a turn whose slots are whole."""
+  """Compiles every program on 2x2x2, and those of a rollout whose slots are whole."""
   _awkward_move(built(2, 2, 2)[0].mesh)
   print('awkward move compiled', flush=True)
   ppo_step(ppo(2, 2, 2, rank=rank))

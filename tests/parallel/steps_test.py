@@ -7,10 +7,11 @@ import jax
 import numpy as np
 import pytest
 
+from mem1_jax.model import cache as cache_lib
 from tests.parallel import programs
 
 RANKS = pytest.mark.parametrize('rank', [0, programs.RANK], ids=['whole', 'lora'])
-stepped, turns = functools.cache(programs.sft_step), functools.cache(programs.turns)
+stepped, turns, texts = map(functools.cache, (programs.sft_step, programs.turns, programs.texts))
 
 
 @RANKS
@@ -31,20 +32,34 @@ def test_turns_write_the_tokens_of_one_device(sizes, rank):
     np.testing.assert_array_equal(got.tokens, want.tokens)
     np.testing.assert_array_equal(got.length, want.length)
     np.testing.assert_allclose(got.logprob, want.logprob, atol=1e-5)
+  _, second, third = one
   for turn in one[:2]:
     assert turn.length[5] == 0 and np.delete(turn.length, 5).min() > 0
     assert len(np.unique(turn.tokens, axis=0)) > 4  # slots differ
-  assert np.flatnonzero(one[2].length).tolist() == [3]
+  for _, before, after in (one, many):  # the third is of one slot: the others have their second
+    for x, y in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+      np.testing.assert_array_equal(np.delete(x, 3, 0), np.delete(y, 3, 0))
+  assert third.length[3] > 0 and (third.tokens[3] != second.tokens[3]).any()
   np.testing.assert_array_equal(cache.length, whole.length)
   for slot, length in enumerate(whole.length):
     np.testing.assert_allclose(cache.k[:, slot, :length], whole.k[:, slot, :length], atol=1e-5)
   # [L, B, M, K, H]: slots over data and fsdp, heads over tensor
   num_groups = sizes[0] * sizes[1]
-  assert cache.k.addressable_shards[0].data.shape == (2, 8 // num_groups, 96, 2 // 2, 8)
+  assert cache.k.addressable_shards[0].data.shape == (
+      2, programs.SLOTS // num_groups, programs.CACHE, 2 // 2, 8)
 
 
-def test_no_cache_goes_from_device_to_device():
+def is_of_a_cache(shape):
+  """Whether it has the tokens of a cache, or of a block of one, as only a cache has."""
+  return (not {programs.QUESTION, programs.CACHE}.isdisjoint(shape)
+          or (len(shape) > 3 and cache_lib.BLOCK in shape))
+
+
+@pytest.mark.parametrize('name', ['read', 'refill', 'decode'])
+def test_no_cache_goes_from_device_to_device(name):
   sent = re.findall(r'= (\S+|\(.*?\)) (?:all-|ragged-|collective-|reduce-scatter)',
-                    programs.turn_text(2, 2, 2))
+                    texts(2, 2, 2)[name])
   assert len(sent) > 10
-  assert not [shapes for shapes in sent if re.search(r'\b96\b', shapes)]  # the cache's capacity
+  shapes = [tuple(map(int, shape.split(','))) for arrays in sent
+            for shape in re.findall(r'\[([\d,]+)\]', arrays)]
+  assert not list(filter(is_of_a_cache, shapes))

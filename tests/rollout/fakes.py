@@ -9,7 +9,7 @@ import numpy as np
 from mem1_jax.arrays import KVCache
 from mem1_jax.parallel import sharding
 from mem1_jax.parallel.mesh import one_device
-from mem1_jax.rollout.decode import Engine, EngineConfig
+from mem1_jax.rollout.engine import Engine, EngineConfig
 
 VOCABULARY = (b'', b'', b'a', b'b', b'c', b'<think>', b'</think>', b'<search>', b'</search>',
               b'<answer>', b'</answer>', b'<information>', b'</information>', b'x', b'y', b'z')
@@ -29,6 +29,10 @@ class Chain:
 
   def shardings(self):
     return sharding.whole(self.mesh)
+
+  def init(self, key):
+    del key
+    return jnp.zeros(len(VOCABULARY), jnp.int32)
 
   def init_cache(self, batch, capacity):
     zeros = jnp.zeros((1, batch, capacity, 1, 1), jnp.float32)
@@ -63,6 +67,6 @@ def chain(*texts):
 
 def engine(policy=Chain(), num_slots=2, cache=64, **sizes):
   sizes = dict(question_capacity=8, context_capacity=16, turn_capacity=8, prefill_chunk=4,
-               num_valid=len(VOCABULARY)) | sizes
+               num_valid=len(VOCABULARY), refill_rows=min(num_slots, 4)) | sizes
   return Engine(policy, EngineConfig(num_slots=num_slots, cache_capacity=cache, **sizes),
                 VOCABULARY, EOS, PAD)

@@ -40,7 +40,7 @@ def test_truncation_ignores_masked_ids():
 def draw(options, num=4000, logits=LOGITS[:1], step=0):
   ids = jnp.arange(num, dtype=jnp.int32)
   keys = sampling.slot_keys(jnp.int32(0), jnp.int32(0), ids, ids * 0, ids * 0)
-  return SAMPLE(jnp.repeat(logits, num, axis=0), keys, jnp.int32(step), options)
+  return SAMPLE(jnp.repeat(logits, num, axis=0), keys, jnp.full(num, step, jnp.int32), options)
 
 
 def test_frequencies():

@@ -26,8 +26,9 @@ from mem1_jax.ops.logprobs import token_logprobs
 from mem1_jax.parallel import sharding
 from mem1_jax.retrieval.bm25 import BM25Retriever
 from mem1_jax.rollout import collect
-from mem1_jax.rollout.collect import Collector, Job
-from mem1_jax.rollout.decode import Engine, EngineConfig
+from mem1_jax.rollout.collect import Collector
+from mem1_jax.rollout.engine import Engine, EngineConfig
+from mem1_jax.rollout.slots import Job
 from mem1_jax.text.tokenizer import SentencePieceTokenizer
 
 # Two of the longest episodes fit a row: 64 + 5 * 12 + 4 * 64 = 380 tokens.
@@ -79,6 +80,12 @@ def engine(dtype):
       cache_capacity=384, prefill_chunk=32, num_valid=tokenizer().vocab_size)
   return Engine(policy, config, tokenizer().token_bytes, tokenizer().eos_id, tokenizer().pad_id,
                 params=sharding.whole(policy.mesh))
+
+
+def programs(dtype):
+  """The jitted programs of `engine`."""
+  made = engine(dtype)
+  return made._read, made._refill, made._decode
 
 
 def collector(dtype, agent, gap):

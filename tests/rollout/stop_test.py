@@ -6,9 +6,12 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
+import pytest
 
+from mem1_jax.data import sources
 from mem1_jax.memory import segments
 from mem1_jax.rollout import stop
+from mem1_jax.text.tokenizer import SentencePieceTokenizer
 
 VOCABULARY = [
     b'', b'<', b'>', b'/', b'</', b'><', b'>.', b'</think', b'</search', b'</answer',
@@ -63,6 +66,54 @@ def test_literal_stops():
   assert run(table, b'</</answer>') == 11
   assert run(table, b'<think></answer></think>') == 16
   assert run(table, b'</Search></information>') is None
+
+
+def first_end(text, stops):
+  """Bytes up to the end of the first stop string to be complete, None where there is none."""
+  ends = [text.find(each) + len(each) for each in stops if each in text]
+  return min(ends, default=None)
+
+
+def check_against_search(token_bytes, ids, stops):
+  count = run(stop.build_stop_table(token_bytes, stops), ids)
+  end = first_end(b''.join(token_bytes[i] for i in ids), stops)
+  if end is None:
+    assert count is None
+  else:  # the token that completes it, and none before
+    before, after = (len(b''.join(token_bytes[i] for i in ids[:n])) for n in (count - 1, count))
+    assert before < end <= after
+
+
+pieces = st.lists(st.binary(max_size=4).map(lambda b: bytes(x % 3 for x in b)), min_size=1,
+                  max_size=8)
+some_stops = st.lists(st.binary(min_size=1, max_size=5).map(lambda b: bytes(x % 3 for x in b)),
+                      min_size=1, max_size=4)
+
+
+@given(token_bytes=pieces, stops=some_stops, data=st.data())
+@settings(max_examples=500, deadline=None)
+def test_any_strings_over_any_vocabulary(token_bytes, stops, data):
+  """Three letters alone: strings overlap, contain and repeat one another all the time."""
+  ids = data.draw(st.lists(st.integers(0, len(token_bytes) - 1), max_size=20))
+  check_against_search(token_bytes, ids, stops)
+
+
+@given(data=st.data())
+@settings(max_examples=50, deadline=None)
+def test_any_strings_over_a_sentencepiece_vocabulary(data):
+  token_bytes = SentencePieceTokenizer(sources.tokenizer_path()).token_bytes
+  ids = data.draw(st.lists(st.integers(0, len(token_bytes) - 1), min_size=1, max_size=40))
+  text = b''.join(token_bytes[i] for i in ids)
+  cuts = data.draw(st.lists(st.tuples(st.integers(0, max(len(text) - 1, 0)), st.integers(1, 9)),
+                            min_size=1, max_size=3))
+  stops = [text[begin:begin + size] or b'.' for begin, size in cuts]
+  check_against_search(token_bytes, ids, stops + ['nähe'.encode()])
+
+
+@pytest.mark.parametrize('stops', [(), (b'a', b'')])
+def test_strings_that_stop_nothing_or_everything_are_refused(stops):
+  with pytest.raises(ValueError, match='stop strings'):
+    stop.build_stop_table(VOCABULARY, stops)
 
 
 def test_a_real_sized_vocabulary_takes_seconds():

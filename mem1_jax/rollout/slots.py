@@ -1,0 +1,176 @@
+"""Who is in which slot: the host's side of the engine's rows.
+
+Episodes wait for a slot, decode a turn in it, wait for their environment, and for a slot again.
+Where slots are split over groups of devices, an episode stays with the group that has its question.
+"""
+
+import collections
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from mem1_jax.memory import state
+from mem1_jax.rollout.decode import DROPPED, Questions, Refill
+from mem1_jax.types import Context, Segment, Task, TurnRecord
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """One episode to run: a task, its number in the feed, and which sample of it."""
+
+  task: Task
+  index: int
+  sample: int = 0
+
+
+@dataclasses.dataclass(eq=False)
+class Question:
+  """A row of a group's store of questions."""
+
+  row: int
+  prompt: Segment
+  num_episodes: int = 0  # that need it
+  is_read: bool = False
+  is_used: bool = False  # some turn has begun with it
+
+
+@dataclasses.dataclass(eq=False)
+class Episode:
+  """An episode under way."""
+
+  job: Job
+  order: int
+  episode: Any  # of the environment
+  question: Question
+  rng: np.random.Generator | None
+  context: Context
+  keep: int
+  is_append_only: bool
+  begun: float
+  slot: int | None = None  # of its group; append-only agents keep theirs
+  turns: list[TurnRecord] = dataclasses.field(default_factory=list)
+  answer: str | None = None
+  fault: str = ''  # what its environment failed with
+  is_decoding: bool = False
+
+  @property
+  def prompt(self) -> Segment:
+    return self.question.prompt
+
+  @property
+  def keeps_slot(self) -> bool:
+    """Whether its slot holds its earlier turns, which it goes on seeing."""
+    return self.is_append_only and bool(self.turns)
+
+
+class Group:
+  """The slots and questions of one group of devices."""
+
+  def __init__(self, number: int, num_slots: int, num_questions: int):
+    self.number = number
+    self.slots: list[Episode | None] = [None] * num_slots
+    self.free_rows = list(range(num_questions))
+    self.questions: dict[Any, Question] = {}
+    self.ready: collections.deque[Episode] = collections.deque()  # their next turn can begin
+    self.num_episodes = 0
+
+  def ask(self, prompt: Segment) -> Question | None:
+    """The row of this question, a new one if it has none; None if all are taken."""
+    key = prompt.ids, prompt.positions
+    if key not in self.questions:
+      if not self.free_rows:
+        return None
+      self.questions[key] = Question(self.free_rows.pop(), prompt)
+    self.questions[key].num_episodes += 1
+    self.num_episodes += 1
+    return self.questions[key]
+
+  def leave(self, episode: Episode):
+    """The episode needs its question, and its slot, no more."""
+    question = episode.question
+    question.num_episodes -= 1
+    self.num_episodes -= 1
+    if episode.slot is not None:
+      self.slots[episode.slot] = None
+    if not question.num_episodes:
+      del self.questions[question.prompt.ids, question.prompt.positions]
+      self.free_rows.append(question.row)
+
+  def fill(self, tick: 'Tick'):
+    """Gives free slots to episodes that are ready, the first first."""
+    most, left = tick.refill_rows, collections.deque()
+    reads, refills = tick.reads[self.number], tick.refills[self.number]
+    free = collections.deque(b for b, episode in enumerate(self.slots) if episode is None)
+    for episode in self.ready:
+      is_new = not episode.question.is_read and episode.question not in reads
+      has_slot = episode.slot is not None or free
+      if not has_slot or len(refills) == most or (is_new and len(reads) == most):
+        left.append(episode)
+        tick.todo['more'] += bool(has_slot)
+        continue
+      if is_new:
+        reads.append(episode.question)
+      if episode.slot is None:
+        episode.slot = free.popleft()
+        self.slots[episode.slot] = episode
+      refills.append(episode)
+    self.ready = left
+    tick.todo['reads'] += len(reads)
+    tick.todo['refills'] += len(refills)
+
+
+class Tick:
+  """What is read and refilled at a time, by the number of the group, and how much that is.
+
+  Args:
+    refill_rows, num_groups: as the engine's.
+    groups: those of this process.
+
+  Attributes:
+    todo: 'reads' and 'refills'; 'left', episodes that are not over; 'more', ready ones for which
+      there is a slot, but not in this tick.
+  """
+
+  def __init__(self, refill_rows: int, num_groups: int, groups: Sequence[Group]):
+    self.refill_rows, self.num_groups = refill_rows, num_groups
+    self.reads: dict[int, list[Question]] = {group.number: [] for group in groups}
+    self.refills: dict[int, list[Episode]] = {group.number: [] for group in groups}
+    self.todo = {'reads': 0, 'refills': 0, 'left': 0, 'more': 0}
+
+  def questions(self, capacity: int) -> Questions:
+    """What `Engine.read` reads, [rows of all groups, capacity]."""
+    rows = self._rows(self.reads)
+    tokens = np.zeros((len(rows), capacity), np.int32)
+    position, length = np.zeros_like(tokens), np.zeros(len(rows), np.int32)
+    for i, question in enumerate(rows):
+      if question is not None:
+        n = length[i] = len(question.prompt)
+        tokens[i, :n], position[i, :n] = question.prompt.ids, question.prompt.positions
+    row = [DROPPED if question is None else question.row for question in rows]
+    return Questions(np.array(row, np.int32), tokens, position, length)
+
+  def refill(self, capacity: int) -> Refill:
+    """What `Engine.refill` reads, [rows of all groups, capacity].
+
+    Raises:
+      ValueError: if a context is longer than the capacity.
+    """
+    rows = self._rows(self.refills)
+    memory = state.batch([e and e.context for e in rows], [e.keep if e else 0 for e in rows],
+                         capacity, 0)
+    slot = [DROPPED if e is None else e.slot for e in rows]
+    question = [e.question.row if e else 0 for e in rows]
+    is_own = [e is not None and e.keeps_slot for e in rows]
+    ids = [(e.job.index, e.job.sample, len(e.turns)) if e else (0, 0, 0) for e in rows]
+    return Refill(np.array(slot, np.int32), np.array(question, np.int32), np.array(is_own), memory,
+                  np.array(ids, np.int32))
+
+  def _rows(self, chosen: dict[int, list]) -> list:
+    """`refill_rows` of each group, None where fewer were chosen."""
+    rows = []
+    for number in range(self.num_groups):
+      some = chosen.get(number, [])
+      rows += some + [None] * (self.refill_rows - len(some))
+    return rows

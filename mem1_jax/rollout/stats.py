@@ -1,0 +1,44 @@
+"""What a rollout did, for the metrics."""
+
+import dataclasses
+import operator
+
+from mem1_jax.types import ActionKind, Stop, TurnRecord
+
+
+@dataclasses.dataclass
+class RolloutStats:
+  """Counts of episodes, turns and tokens; seconds of this process."""
+
+  num_turns: int = 0
+  num_generated: int = 0
+  num_malformed: int = 0
+  num_cut: int = 0  # information tokens that did not fit a context
+  num_overflow: int = 0  # episodes ended because they outgrew the cache or a row
+  num_faults: int = 0  # episodes ended because their environment failed
+  num_length_stops: int = 0  # turns that ran out of their token budget
+  num_repetition_stops: int = 0  # turns that only repeated themselves
+  num_read: int = 0  # tokens of questions and contexts whose keys and values were computed
+  num_reused: int = 0  # tokens of questions that were copied from the store instead
+  num_idle: int = 0  # tokens that slots without a turn would have decoded
+  prefill_seconds: float = 0.0
+  decode_seconds: float = 0.0
+  environment_seconds: float = 0.0  # waited for environments with nothing else to do
+  seconds: float = 0.0
+
+  def __add__(self, other: 'RolloutStats') -> 'RolloutStats':
+    return RolloutStats(*map(
+        operator.add, dataclasses.astuple(self), dataclasses.astuple(other)))
+
+  @property
+  def occupancy(self) -> float:
+    """Share of decoded slot-steps that sampled a token."""
+    return self.num_generated / max(1, self.num_generated + self.num_idle)
+
+  def add(self, turn: TurnRecord):
+    """Counts a turn."""
+    self.num_turns += 1
+    self.num_generated += len(turn.written)
+    self.num_malformed += turn.action.kind is ActionKind.MALFORMED
+    self.num_length_stops += turn.stop is Stop.LENGTH
+    self.num_repetition_stops += turn.stop is Stop.REPETITION

@@ -1,0 +1,88 @@
+"""Who gets which slot, and what the programs are told of it."""
+
+from mem1_jax import types
+from mem1_jax.memory import state
+from mem1_jax.rollout.decode import DROPPED
+from mem1_jax.rollout.slots import Episode, Group, Job, Tick
+from mem1_jax.types import Kind
+
+REFILL_ROWS = 2
+
+
+def group(number=0):
+  return Group(number, num_slots=3, num_questions=4)
+
+
+def begin(group, index, num=3, is_append_only=False):
+  """An episode whose question is `num` times its task's number."""
+  prompt = types.Segment((index,) * num, tuple(range(num)), (Kind.PROMPT,) * num)
+  task = types.Task(f't{index}', (types.Question('q', 'a?', ('b',)),), ('[kf]',), 'test')
+  episode = Episode(Job(task, index), index, None, group.ask(prompt), None,
+                    state.first_context(prompt), num - 1, is_append_only, 0.0)
+  group.ready.append(episode)
+  return episode
+
+
+def tick(*groups, num_groups=1):
+  made = Tick(REFILL_ROWS, num_groups, groups)
+  for each in groups:
+    each.fill(made)
+  return made
+
+
+def test_slots_are_filled_in_order_and_a_few_at_a_time():
+  one = group()
+  episodes = [begin(one, i) for i in range(4)]
+  first = tick(one)
+  assert first.refills == {0: episodes[:2]} and [e.slot for e in episodes] == [0, 1, None, None]
+  assert first.todo == {'reads': 2, 'refills': 2, 'left': 0, 'more': 2}
+  for episode in episodes:
+    episode.question.is_read = True
+  second = tick(one)
+  assert second.refills == {0: [episodes[2]]} and second.todo['more'] == 0
+  assert list(one.ready) == [episodes[3]]
+
+
+def test_a_question_is_read_once_and_its_row_freed_with_its_last_episode():
+  one = group()
+  episodes = [begin(one, 7), begin(one, 7)]
+  assert episodes[0].question is episodes[1].question
+  assert tick(one).reads == {0: [episodes[0].question]}
+  one.leave(episodes[0])
+  assert one.slots[0] is None and len(one.free_rows) == 3 and one.num_episodes == 1
+  one.leave(episodes[1])
+  assert sorted(one.free_rows) == [0, 1, 2, 3] and not one.questions
+  for i in range(4):
+    begin(one, i)
+  assert one.ask(types.Segment((9,), (0,), (Kind.PROMPT,))) is None  # no row is left
+
+
+def test_an_episode_that_keeps_its_slot_goes_on_in_it():
+  one = group()
+  episode = begin(one, 1, is_append_only=True)
+  tick(one)
+  assert not episode.keeps_slot  # its first turn
+  episode.turns.append(None)
+  episode.question.is_read = True
+  others = [begin(one, i) for i in (2, 3)]
+  one.ready.append(episode)
+  assert tick(one).refills == {0: others}
+  refill = tick(one).refill(8)
+  assert refill.slot.tolist() == [0, DROPPED] and refill.is_own.tolist() == [True, False]
+
+
+def test_the_programs_are_told_of_all_groups():
+  """This process has the second of three."""
+  one = group(number=1)
+  episode = begin(one, 5)
+  made = tick(one, num_groups=3)
+  questions, refill = made.questions(4), made.refill(6)
+  assert questions.row.tolist() == [DROPPED] * 2 + [episode.question.row] + [DROPPED] * 3
+  assert questions.tokens[2].tolist() == [5, 5, 5, 0]
+  assert questions.length.tolist() == [0, 0, 3, 0, 0, 0]
+  assert questions.position[2].tolist() == [0, 1, 2, 0]
+  assert refill.slot.tolist() == [DROPPED] * 2 + [0] + [DROPPED] * 3
+  assert refill.memory.keep.tolist() == [0, 0, 2, 0, 0, 0]
+  assert refill.memory.tokens.shape == (6, 6)
+  assert refill.memory.length.tolist() == [0, 0, 1, 0, 0, 0]
+  assert refill.ids[2].tolist() == [5, 0, 0]
