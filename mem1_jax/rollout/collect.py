@@ -327,4 +327,7 @@ def _together(run: _Run) -> tuple[dict[int, Trajectory], RolloutStats]:
   done = dict(item for part, _, _ in parts for item in part.items())
   for order in sorted(done.keys() - run.done.keys()):
     run.on_done(done[order])
-  return done, sum((stats for _, stats, _ in parts), RolloutStats())
+  stats = sum((stats for _, stats, _ in parts), RolloutStats())
+  for name in ('prefill_seconds', 'decode_seconds', 'environment_seconds'):
+    setattr(stats, name, getattr(stats, name) / len(parts))  # all took the same steps
+  return done, stats

@@ -8,7 +8,7 @@ from mem1_jax.types import ActionKind, Stop, TurnRecord
 
 @dataclasses.dataclass
 class RolloutStats:
-  """Counts of episodes, turns and tokens; seconds of this process."""
+  """Counts of episodes, turns and tokens, and seconds."""
 
   num_turns: int = 0
   num_generated: int = 0

@@ -11,7 +11,7 @@ from tests.parallel import programs
 
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2)]
 RANKS = pytest.mark.parametrize('rank', [0, programs.RANK], ids=['whole', 'lora'])
-# With adapters one mesh of all axes is a default test.
+# With adapters they are slow: the state alone is a default test.
 SIZES_RANKS = pytest.mark.parametrize('sizes, rank', [
     pytest.param(sizes, rank, id=f'{sizes}-{"lora" if rank else "whole"}',
                  marks=pytest.mark.slow if rank else ())
