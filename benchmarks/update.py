@@ -131,7 +131,8 @@ def summary(args, device: str, model: ModelConfig, arrays: dict[str, np.ndarray]
 
 
 def table(turns: dict[str, dict]) -> str:
-  lines = ['turns  peer     seconds   CPU s  episodes/s  tokens/s  GFLOP/s     MFU  to torch  at its FLOP/s']
+  lines = ['turns  peer     seconds   CPU s  episodes/s  tokens/s  GFLOP/s     MFU  to torch  '
+           'at its FLOP/s']
   for number, cells in turns.items():
     for name, cell in cells['peers'].items():
       head = f'{number:>5}  {name:<6}'
@@ -143,7 +144,8 @@ def table(turns: dict[str, dict]) -> str:
       bound = f'{cells["ratio_at_equal_flops"]:.2f}' if name == 'ours' else '–'
       cpu = statistics.median(reply.get('cpu_seconds', math.nan) for reply in cell['raw'])
       lines.append(f'{head}  {cell["seconds"]:8.3f}  {cpu:6.2f}  {cell["episodes_s"]:10.4f}  '
-                   f'{cell["tokens_s"]:8.0f}  {cell["flops_s"] / 1e9:7.0f}  {mfu:>6}  {ratio:>8}  {bound:>13}')
+                   f'{cell["tokens_s"]:8.0f}  {cell["flops_s"] / 1e9:7.0f}  {mfu:>6}  {ratio:>8}  '
+                   f'{bound:>13}')
   return '\n'.join(lines)
 
 

@@ -137,7 +137,7 @@ def record(trajectory: Trajectory, tokenizer: Tokenizer) -> dict[str, Any]:
   questions = [{'label': label, 'text': q.text, 'answers': q.answers, 'id': q.id}
                for label, q in zip(task.labels, task.questions)]
   return {'task': {'id': task.id, 'questions': questions}, 'turns': turns,
-          'answer': trajectory.answer, 'score': measure(trajectory)}
+          'answer': trajectory.answer, 'fault': trajectory.fault, 'score': measure(trajectory)}
 
 
 def write_records(path: pathlib.Path, trajectories: Sequence[Trajectory], tokenizer: Tokenizer):
@@ -183,7 +183,7 @@ def run(config: Any, workdir: pathlib.Path, name: str = '',
             lambda _: bar.advance(1))  # pylint: disable=cell-var-from-loop
       write_records(path.with_suffix('.jsonl'), trajectories, tokenizer)
       cell = aggregate(trajectories) | by_wording(trajectories)
-      cell |= {'overflow': stats.num_overflow}
+      cell |= {'overflow': stats.num_overflow, 'faults': stats.num_faults}
       if multihost.is_main():
         new = path.with_suffix('.tmp')
         new.write_text(json.dumps(cell, indent=2) + '\n')

@@ -116,7 +116,8 @@ def make(config: Any, topology_name: str, say: Callable[[str], None] = logging.i
                                  assemble.AGENTS[config.agent].is_append_only)
   config = config.copy_and_resolve_references()
   config.mesh.update(policy.mesh.shape)
-  work, num = roofline.workload(config), policy.mesh.size
+  refilled = programs.engine.num_groups * programs.engine.refill_rows
+  work, num = roofline.workload(config, refilled), policy.mesh.size
   trips = _trips(config, policy.config, work)
   resident = _resident(programs)
   trained = num * (resident['policy'] + resident['critic'] + resident['optimizer'])
@@ -125,7 +126,8 @@ def make(config: Any, topology_name: str, say: Callable[[str], None] = logging.i
   with topology.no_compilation_cache():
     for name, compiled in _programs(programs, config).items():
       say(f'compiling {name} for {topology_name}')
-      parts = [_report(*part, resident, chip, num, cost[name], trips) for part in compiled]
+      parts = [_report(lower, arguments, resident | beside, chip, num, cost[name], trips)
+               for lower, arguments, beside in compiled]
       reports[name] = functools.reduce(_together, parts)
   plan = Plan(topology_name, chip, num, dict(policy.mesh.shape), work, reports, [])
   plan.remedies = remedies(plan, config)
@@ -156,8 +158,10 @@ def _resident(programs) -> dict[str, float]:
                           (where.state.policy_opt, where.state.value_opt))}
 
 
-def _programs(programs, config) -> dict[str, list[tuple[Callable, dict[str, float]]]]:
-  """What each consists of: how to lower it, and the bytes of its arguments that have a kind."""
+def _programs(programs, config) -> dict[str, list[tuple[Callable, dict, dict]]]:
+  """What each consists of: how to lower it, the bytes of its arguments that have a kind, and of
+  what else stays meanwhile.
+  """
   state, where, engine = programs.state, programs.shardings, programs.engine
   rows = _shapes(layout.Packer(config.ppo.num_rows, config.rows.length, 0).flush()[0])
   number, coef = jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct((), np.float32)
@@ -175,11 +179,12 @@ def _programs(programs, config) -> dict[str, list[tuple[Callable, dict[str, floa
   acting = {'policy': shared, 'rollout copy': copied}
   return {
       'rollout': [
-          (lambda: engine.lower_refill(weights), acting | {'cache': slots, 'questions': store}),
-          (lambda: engine.lower_decode(weights), acting | {'cache': slots})],
-      'score': [(lambda: programs.score.lower(*score), {kind: resident[kind] for kind in used})],
+          (lambda: engine.lower_refill(weights), acting | {'cache': slots, 'questions': store}, {}),
+          (lambda: engine.lower_decode(weights), acting | {'cache': slots}, {'questions': store})],
+      'score': [(lambda: programs.score.lower(*score), {kind: resident[kind] for kind in used},
+                 {})],
       'update': [(lambda: programs.update.lower(state, batch, number, key, programs.reference),
-                  resident)]}
+                  resident, {})]}
 
 
 def _together(one: Report, other: Report) -> Report:
@@ -189,7 +194,7 @@ def _together(one: Report, other: Report) -> Report:
           for kind in one.sent | other.sent}
   slower = max(one, other, key=lambda report: report.roofline_s)
   return dataclasses.replace(
-      larger, hbm=one.hbm | other.hbm | larger.hbm, sent=sent,
+      larger, sent=sent,
       compile_s=one.compile_s + other.compile_s, roofline_s=slower.roofline_s, limit=slower.limit,
       is_known=one.is_known and other.is_known)
 
@@ -245,8 +250,8 @@ def _trips(config, model: ModelConfig, work: Workload) -> dict[str, float]:
       'epochs': p.epochs, 'minibatches': p.minibatches, 'micro_rows': micro,
       'score_rows': micro * p.minibatches, 'Transformer': model.num_layers,
       'loss_rows': math.ceil(described / p.logprob_chunk),
-      # One turn is compiled; an iteration has so many of each.
-      'prefill': waves * (work.turns - 1) * math.ceil(work.read / config.rollout.prefill_chunk),
+      # One refill and a few steps are compiled; an iteration has so many of each.
+      'prefill': work.refills() * math.ceil(work.read / config.rollout.prefill_chunk),
       'decode': waves * work.turns * work.written}
 
 

@@ -30,7 +30,8 @@ class Workload:
     turns: of an episode, as many as a row holds, up to the budget.
     question, read, written: tokens of the question, of what a later turn reads, of a turn.
     rows: packed rows of `row_length` that the update computes.
-    slots: episodes that decode side by side.
+    slots: turns that decode side by side.
+    refilled: slots whose turns begin together.
   """
 
   episodes: int
@@ -41,6 +42,11 @@ class Workload:
   rows: int
   row_length: int
   slots: int
+  refilled: int
+
+  def refills(self) -> int:
+    """Of slots with turns after an episode's first, which reads next to nothing."""
+    return math.ceil(self.episodes * (self.turns - 1) / self.refilled)
 
   def tokens(self) -> int:
     """Of an episode, as it is trained on."""
@@ -66,8 +72,11 @@ class Cost:
   hbm_bytes: float
 
 
-def workload(config: Any) -> Workload:
+def workload(config: Any, refilled: int) -> Workload:
   """An iteration of `config` whose episodes take all turns, write all tokens and fill their rows.
+
+  Args:
+    refilled: slots whose turns begin together.
 
   Raises:
     ValueError: a row holds no episode of one turn.
@@ -82,7 +91,7 @@ def workload(config: Any) -> Workload:
   turns = min(budget, (free + written) // (2 * written))
   read = min(r.context_capacity, (free - turns * written) // max(1, turns - 1))
   return Workload(p.tasks * p.samples, turns, question, read, written, p.num_rows,
-                  config.rows.length, r.num_slots)
+                  config.rows.length, r.num_slots, refilled)
 
 
 def forward_flops(model: ModelConfig, tokens: float, pairs: float, described: float) -> float:
@@ -135,8 +144,9 @@ def costs(config: Any, model: ModelConfig, work: Workload, num_chips: int,
 def _rollout_bytes(config, model, work, weights, width):
   waves = math.ceil(work.episodes / work.slots)
   steps, chunk = waves * work.turns * work.written, config.rollout.prefill_chunk
-  chunks = waves * (math.ceil(work.question / chunk)
-                    + (work.turns - 1) * math.ceil(work.read / chunk))
+  questions = work.episodes / config.ppo.samples  # each is read once
+  chunks = (math.ceil(questions / work.refilled) * math.ceil(work.question / chunk)
+            + work.refills() * math.ceil(work.read / chunk))
   context = work.question + work.read + work.written / 2
   per_token = 2 * model.num_layers * model.num_kv_heads * model.head_dim * width
   return (steps + chunks) * weights + steps * min(work.episodes, work.slots) * context * per_token

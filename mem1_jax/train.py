@@ -189,8 +189,10 @@ def learn(trainer: Trainer, trajectories: list[Trajectory]) -> dict[str, float]:
   config, begun = trainer.config, time.monotonic()
   columns = [layout.lay_out(t, config.rows.layout) for t in trajectories]
   if config.ppo.baseline == 'task':
-    rewards = np.array([t.reward for t in trajectories])
-    for c, less in zip(columns, advantages.leave_one_out(rewards, config.ppo.samples) - rewards):
+    rewards, is_valid = (np.array([f(t) for t in trajectories])
+                         for f in (lambda t: t.reward, lambda t: not t.fault))
+    less_mean = advantages.leave_one_out(rewards, config.ppo.samples, is_valid)
+    for c, less in zip(columns, less_mean - rewards):
       c['reward'][np.flatnonzero(c['is_generated'])[-1]] += less
   for c, t in zip(columns, trajectories):
     if t.fault:  # the policy did not end it: nothing is to be learned from its reward

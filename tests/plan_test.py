@@ -36,6 +36,7 @@ def test_a_small_run_fits(small):
   assert copy == pytest.approx(policy, rel=0.01)
   assert small.programs['update'].hbm['optimizer'] == pytest.approx(4 * policy, rel=0.05)
   assert small.programs['rollout'].hbm['cache'] > 0
+  assert small.programs['rollout'].hbm['questions'] > 0
 
 
 def test_an_update_gathers_weights_in_each_layer_and_sums_gradients(small):

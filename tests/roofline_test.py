@@ -12,7 +12,7 @@ from tests.model import small
 from tests.tiny import tiny_config
 
 WORK = roofline.Workload(episodes=8, turns=3, question=20, read=12, written=6, rows=8,
-                         row_length=64, slots=4)
+                         row_length=64, slots=4, refilled=2)
 
 
 def test_flops_are_those_that_xla_counts():
@@ -45,6 +45,13 @@ def test_twice_the_episodes_are_twice_the_arithmetic():
   assert two['rollout'].hbm_bytes == pytest.approx(2 * one['rollout'].hbm_bytes)  # two waves
 
 
+def test_samples_share_their_question_and_small_refills_read_weights_oftener():
+  one, shared = _costs(), _costs(ppo={'samples': 4})
+  assert shared['rollout'].hbm_bytes < one['rollout'].hbm_bytes
+  at_once = _costs(dataclasses.replace(WORK, refilled=4))
+  assert WORK.refills() == 8 and at_once['rollout'].hbm_bytes < one['rollout'].hbm_bytes
+
+
 def test_what_variants_save():
   base, head = _costs(), _costs(critic='head')
   assert head['update'].flops < 0.6 * base['update'].flops
@@ -67,8 +74,8 @@ def test_a_workload_fills_its_rows():
   config = tiny_config()
   config.rows.length, config.rollout.max_tokens, config.env.turns = 4096, 64, '6'
   config.rollout.context_capacity = 256
-  work = roofline.workload(config)
+  work = roofline.workload(config, 8)
   assert work.turns == 6 and work.read == 256 and work.tokens() <= 4096
   config.rows.length = work.question + 63
   with pytest.raises(ValueError, match='rows.length .* raise it'):
-    roofline.workload(config)
+    roofline.workload(config, 8)

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from mem1_jax import train
+from mem1_jax.types import (Action, ActionKind, Context, Kind, Question, Segment, Stop, Task,
+                            Trajectory, TurnRecord)
 from tests.tiny import tiny_config
+
+
+_EMPTY = Segment((), (), ())
 
 
 @pytest.fixture(scope='module')
@@ -57,6 +62,23 @@ def test_sampler_and_learner_agree_in_the_loop(trained):
   folder, _, _ = trained
   for line in (folder / 'whole/metrics.jsonl').open():
     assert json.loads(line)['logprob_gap_max'] < 1e-3
+
+
+def test_nothing_is_learned_from_an_episode_whose_environment_failed(trained):
+  _, whole, _ = trained
+  task = Task('t', (Question('q', 'a?', ('b',)),), ('[kf]',), 'test')
+  prompt = Segment((3,) * 4, tuple(range(4)), (Kind.PROMPT,) * 4)
+
+  def trajectory(num, fault=''):
+    written = Segment((5,) * num, tuple(range(4, 4 + num)), (Kind.STATE,) * num)
+    turn = TurnRecord(Context(_EMPTY), written, (-1.0,) * num, Action(ActionKind.MALFORMED, ''),
+                      Stop.TAG, 1.0)
+    return Trajectory(task, prompt, (turn,), False, fault=fault)
+
+  state = jax.tree.map(np.asarray, whole.state)  # an update donates it
+  metrics = train.learn(whole, [trajectory(3), trajectory(7, 'TimeoutError: down')])
+  whole.state = jax.device_put(state, whole.shardings.state)
+  assert metrics['num_tokens'] == 3
 
 
 def test_the_folder_explains_itself(trained):

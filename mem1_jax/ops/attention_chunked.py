@@ -5,8 +5,8 @@ key/value heads of each visit. The loop has a dynamic trip count (the longest li
 time follows what is visible. The backward pass recomputes the weights from the saved log-sum-exp.
 
 Of shapes that give the same numbers the code takes those that XLA computes fastest on a CPU: one
-head at a time, as two threads of a larger product wait more than they help; the mask made only where
-a row of the batch needs one; gradients of keys and values summed with their axes swapped, as
+head at a time, as two threads of a larger product wait more than they help; the mask made only
+where a row of the batch needs one; gradients of keys and values summed with their axes swapped, as
 products with a large transposed operand take twice as long.
 """
 

@@ -16,7 +16,8 @@ from mem1_jax.arrays import Array, Tags
 _VARIANCE_FLOOR = 1e-8
 
 
-def leave_one_out(reward_N: np.ndarray, num_samples: int) -> np.ndarray:
+def leave_one_out(reward_N: np.ndarray, num_samples: int,
+                  is_valid_N: np.ndarray | None = None) -> np.ndarray:
   """Each reward less the mean of the other samples of its task, [N] (arXiv 2402.14740).
 
   What is subtracted does not depend on the sample, so no gradient is biased; how hard a
@@ -25,6 +26,7 @@ def leave_one_out(reward_N: np.ndarray, num_samples: int) -> np.ndarray:
   Args:
     reward_N: one per episode; those of a task stand together.
     num_samples: episodes per task, ≥ 2, a divisor of N.
+    is_valid_N: whose rewards mean something; None for all. A sample without others that do gets 0.
 
   Raises:
     ValueError: fewer than two samples, or no multiple of them.
@@ -33,8 +35,10 @@ def leave_one_out(reward_N: np.ndarray, num_samples: int) -> np.ndarray:
     raise ValueError(f'{len(reward_N)} rewards are not tasks of num_samples={num_samples} ≥ 2 '
                      'episodes each; raise ppo.samples, or use ppo.baseline=critic')
   groups = np.asarray(reward_N, np.float32).reshape(-1, num_samples)
-  others = (groups.sum(1, keepdims=True) - groups) / (num_samples - 1)
-  return (groups - others).reshape(-1)
+  is_valid = np.ones_like(groups) if is_valid_N is None else np.reshape(is_valid_N, groups.shape)
+  valid, num_others = groups * is_valid, is_valid.sum(1, keepdims=True) - is_valid
+  others = (valid.sum(1, keepdims=True) - valid) / np.maximum(num_others, 1)
+  return np.where(num_others > 0, groups - others, 0).astype(np.float32).reshape(-1)
 
 
 def gae(reward_BS: Array, value_BS: Array, tags: Tags, gamma: float, lam: float) -> Array:

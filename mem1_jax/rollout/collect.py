@@ -105,15 +105,15 @@ class Collector:
     store, slots = self._engine.init()
     while True:
       tick, arrays = self._guarded(run, lambda: self._plan(run)) or (self._tick(run), None)
-      todo = self._over_all(tick.todo | {'failed': int(run.error is not None)}, run)
-      if todo['failed'] or not todo['left']:
+      counts = self._over_all(tick.counts | {'failed': int(run.error is not None)}, run)
+      if counts['failed'] or not counts['left']:
         break
-      if todo['reads'] or todo['refills']:
-        store, slots = self._prefill(params, store, slots, tick, arrays, todo, run)
-      if run.num_active and not todo['more']:
+      if counts['reads'] or counts['refills']:
+        store, slots = self._prefill(params, store, slots, tick, arrays, counts, run)
+      if run.num_active and not counts['more']:
         slots = self._decode(params, slots, options, run)
-      run.is_idle = not (run.num_active or todo['refills'])
-      run.is_filling = todo['more'] > 0
+      run.is_idle = not (run.num_active or counts['refills'])
+      run.is_filling = counts['more'] > 0
     done, stats = _together(run)
     stats.seconds = time.monotonic() - begun
     return [done[i] for i in sorted(done)], stats
@@ -157,7 +157,7 @@ class Collector:
     self._receive(run)
     self._start(run)
     tick = self._tick(run)
-    tick.todo['left'] = len(run.waiting) + sum(group.num_episodes for group in run.groups)
+    tick.counts['left'] = len(run.waiting) + sum(group.num_episodes for group in run.groups)
     is_held = self._is_lockstep and not run.is_filling and (run.num_active or len(run.replies))
     for group in run.groups if not is_held else ():
       group.fill(tick)
@@ -273,14 +273,14 @@ class Collector:
 
   # The programs.
 
-  def _prefill(self, params, store, slots, tick: Tick, arrays, todo: dict[str, int], run: _Run):
+  def _prefill(self, params, store, slots, tick: Tick, arrays, counts: dict[str, int], run: _Run):
     """(store, slots) after the tick's reading."""
     begun, engine = time.monotonic(), self._engine
-    if todo['reads']:
+    if counts['reads']:
       store = engine.read(params, store, arrays[0])
-    if todo['refills']:
+    if counts['refills']:
       store, slots = engine.refill(params, store, slots, arrays[1], self._seed, run.iteration)
-      run.num_active += todo['refills']
+      run.num_active += counts['refills']
     for read in tick.reads.values():
       for question in read:
         question.is_read = True

@@ -109,7 +109,7 @@ def prefill(policy, params, cache, tokens_BC, position_BC, length_B, chunk):
 
 
 def decode(policy: Any, params: Params, slots: Slots, options: Sampling, table: Array,
-            automaton: Automaton, config: Any, enough: int) -> tuple[Slots, Report]:
+           automaton: Automaton, config: Any, enough: int) -> tuple[Slots, Report]:
   """Samples until `enough` active rows have stopped, or for `decode_steps`; all that was sampled is
   in the cache.
   """
@@ -160,7 +160,7 @@ def decode(policy: Any, params: Params, slots: Slots, options: Sampling, table: 
 
 
 def copy(source: KVCache, source_row: Array | None, target: KVCache, target_row: Array,
-          num_groups: int) -> KVCache:
+         num_groups: int) -> KVCache:
   """`target` with live tokens of `source` in some of its rows.
 
   Args:
@@ -171,10 +171,10 @@ def copy(source: KVCache, source_row: Array | None, target: KVCache, target_row:
   size = min(source.k.shape[2], target.k.shape[2])
   block = min(cache_lib.BLOCK, size)
   # Explicit, as vmap would move the group to the front, which copies the cache.
-  numbers = jax.lax.GatherDimensionNumbers(
+  gathers = jax.lax.GatherDimensionNumbers(
       offset_dims=(0, 3, 4, 5), collapsed_slice_dims=(2,), start_index_map=(2, 3),
       operand_batching_dims=(1,), start_indices_batching_dims=(0,))
-  puts = jax.lax.ScatterDimensionNumbers(
+  scatters = jax.lax.ScatterDimensionNumbers(
       update_window_dims=(0, 3, 4, 5), inserted_window_dims=(2,),
       scatter_dims_to_operand_dims=(2, 3), operand_batching_dims=(1,),
       scatter_indices_batching_dims=(0,))
@@ -193,9 +193,9 @@ def copy(source: KVCache, source_row: Array | None, target: KVCache, target_row:
       L, _, _, K, H = from_LBMKH.shape
       new = jax.lax.gather(
           from_LBMKH.reshape(L, num_groups, -1, *from_LBMKH.shape[2:]), at(source_row, start),
-          numbers, slice_sizes=(L, 1, 1, block, K, H), mode='clip')
+          gathers, slice_sizes=(L, 1, 1, block, K, H), mode='clip')
       to_LnBMKH = to_LBMKH.reshape(L, num_groups, -1, *to_LBMKH.shape[2:])
-      return jax.lax.scatter(to_LnBMKH, at(target_row, start), new, puts,
+      return jax.lax.scatter(to_LnBMKH, at(target_row, start), new, scatters,
                              mode='drop').reshape(to_LBMKH.shape)
 
     return tuple(map(one, kv, (source.k, source.v)))

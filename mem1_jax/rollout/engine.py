@@ -172,12 +172,11 @@ class Engine:
   def _read_program(self, params, store, new):
     desk = dataclasses.replace(store.desk, length=jnp.zeros_like(store.desk.length))
     desk, _ = decode.prefill(self._policy, params, desk, new.tokens, new.position, new.length,
-                       self.config.prefill_chunk)
+                             self.config.prefill_chunk)
     return Store(decode.copy(desk, None, store.questions, new.row, self.num_groups), desk)
 
   def _refill_program(self, params, store, slots, refill, numbers):
     config, memory, n = self.config, refill.memory, self.num_groups
-
     own_row = jnp.arange(refill.slot.shape[0], dtype=jnp.int32) % self.refill_rows  # on the desk
 
     def lay(cache, row, is_it, desk):
@@ -208,4 +207,4 @@ class Engine:
 
   def _decode_program(self, params, slots, table, options):
     return decode.decode(self._policy, params, slots, options, table, self._automaton, self.config,
-                   self.num_groups * self.refill_rows)
+                         self.num_groups * self.refill_rows)

@@ -108,7 +108,7 @@ class Group:
       has_slot = episode.slot is not None or free
       if not has_slot or len(refills) == most or (is_new and len(reads) == most):
         left.append(episode)
-        tick.todo['more'] += bool(has_slot)
+        tick.counts['more'] += bool(has_slot)
         continue
       if is_new:
         reads.append(episode.question)
@@ -117,8 +117,8 @@ class Group:
         self.slots[episode.slot] = episode
       refills.append(episode)
     self.ready = left
-    tick.todo['reads'] += len(reads)
-    tick.todo['refills'] += len(refills)
+    tick.counts['reads'] += len(reads)
+    tick.counts['refills'] += len(refills)
 
 
 class Tick:
@@ -129,7 +129,7 @@ class Tick:
     groups: those of this process.
 
   Attributes:
-    todo: 'reads' and 'refills'; 'left', episodes that are not over; 'more', ready ones for which
+    counts: 'reads' and 'refills'; 'left', episodes that are not over; 'more', ready ones for which
       there is a slot, but not in this tick.
   """
 
@@ -137,7 +137,7 @@ class Tick:
     self.refill_rows, self.num_groups = refill_rows, num_groups
     self.reads: dict[int, list[Question]] = {group.number: [] for group in groups}
     self.refills: dict[int, list[Episode]] = {group.number: [] for group in groups}
-    self.todo = {'reads': 0, 'refills': 0, 'left': 0, 'more': 0}
+    self.counts = {'reads': 0, 'refills': 0, 'left': 0, 'more': 0}
 
   def questions(self, capacity: int) -> Questions:
     """What `Engine.read` reads, [rows of all groups, capacity]."""

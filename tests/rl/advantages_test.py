@@ -102,6 +102,13 @@ def test_leave_one_out_by_hand():
   np.testing.assert_allclose(less, [1.5, -1.5, 0.0, 0.0, 0.0, 0.0])
 
 
+def test_leave_one_out_leaves_out_rewards_that_mean_nothing():
+  less = advantages.leave_one_out(
+      np.array([2.0, 0.0, 1.0, 3.0, 0.0, 0.0]), 3, np.array([1, 0, 1, 1, 0, 0], bool))
+  # The second has the others' mean; of the second task one alone is left.
+  np.testing.assert_allclose(less[[0, 2, 3]], [1.0, -1.0, 0.0])
+
+
 @pytest.mark.parametrize('num_samples', [1, 4])
 def test_leave_one_out_needs_other_samples(num_samples):
   with pytest.raises(ValueError, match='ppo.samples'):

@@ -345,6 +345,13 @@ def test_options_are_run_time_values():
   assert [program._cache_size() for program in (soft._refill, soft._decode)] == [1, 1]
 
 
+@pytest.mark.parametrize('knob, value', [
+    ('num_questions', -1), ('refill_rows', -1), ('decode_steps', 0)])
+def test_numbers_that_are_too_small(knob, value):
+  with pytest.raises(ValueError, match=f'{knob} {value} is below .* raise it'):
+    EngineConfig(2, 8, 16, 8, 32, prefill_chunk=4, num_valid=16, **{knob: value})
+
+
 def test_capacities_that_do_not_fit():
   with pytest.raises(ValueError, match='cache_capacity 31 is below question .* = 32 tokens'):
     EngineConfig(2, 8, 16, 8, cache_capacity=31, prefill_chunk=4, num_valid=16)

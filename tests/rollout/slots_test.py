@@ -35,11 +35,11 @@ def test_slots_are_filled_in_order_and_a_few_at_a_time():
   episodes = [begin(one, i) for i in range(4)]
   first = tick(one)
   assert first.refills == {0: episodes[:2]} and [e.slot for e in episodes] == [0, 1, None, None]
-  assert first.todo == {'reads': 2, 'refills': 2, 'left': 0, 'more': 2}
+  assert first.counts == {'reads': 2, 'refills': 2, 'left': 0, 'more': 2}
   for episode in episodes:
     episode.question.is_read = True
   second = tick(one)
-  assert second.refills == {0: [episodes[2]]} and second.todo['more'] == 0
+  assert second.refills == {0: [episodes[2]]} and second.counts['more'] == 0
   assert list(one.ready) == [episodes[3]]
 
 
