@@ -32,15 +32,14 @@ import statistics
 import sys
 import tempfile
 
-import jax
 import numpy as np
 
 import side_by_side  # first: it finds mem1_jax
 import episodes
+import models
 
 from mem1_jax import metrics
-from mem1_jax.model import ModelConfig, build_critic, build_policy, hf, named_config
-from mem1_jax.model.config import NAMED_CONFIGS
+from mem1_jax.model import ModelConfig
 from mem1_jax.roofline import forward_flops
 
 PEERS = pathlib.Path(__file__).resolve().parent / 'peers'
@@ -51,16 +50,7 @@ PPO = {'clip': 0.2, 'value_clip': 0.2, 'epochs': 1, 'minibatches': 1, 'micro_row
        'kl_coef': 0.0}
 OPTIM = {'policy_lr': 1e-6, 'value_lr': 1e-5, 'warmup': 0, 'b1': 0.9, 'b2': 0.95, 'eps': 1e-8,
          'weight_decay': 0.01, 'max_grad_norm': 1.0}
-# Qwen2.5's proportions: the FFN is 5.5 times as wide as the residual stream.
-SMALL = dict(vocab_size=2048, dim=128, num_layers=3, num_heads=4, num_kv_heads=2, head_dim=32,
-             ffn_dim=704, copy_heads=None)
 PEAK_FLOPS = {'H100': 989e12, 'H200': 989e12, 'A100': 312e12}  # bfloat16, dense
-
-
-def sizes(args) -> ModelConfig:
-  if args.model == 'small':
-    return named_config('atlas', **SMALL, dtype=args.dtype, remat=args.remat)
-  return named_config(args.model, dtype=args.dtype, remat=args.remat, copy_heads=None)
 
 
 def flops(model: ModelConfig, arrays: dict[str, np.ndarray], prefix: str,
@@ -70,16 +60,6 @@ def flops(model: ModelConfig, arrays: dict[str, np.ndarray], prefix: str,
   pairs = key_end.size * key_end.shape[1] if is_dense else episodes.visible_pairs(key_end)
   tokens, described = key_end.size, int(arrays['is_generated'].sum())
   return 3 * sum(forward_flops(model, tokens, pairs, n) for n in (described, 0))
-
-
-def save_weights(folder: pathlib.Path, model: ModelConfig, seed: int):
-  """Policy and critic as transformers reads them; the critic has a head that is not zero."""
-  policy = build_policy(model, 'reference').init(jax.random.key(seed))
-  critic = build_critic(model, 'reference')
-  params = critic.from_policy(policy, jax.random.key(0))
-  value = 0.02 * np.random.default_rng(seed).standard_normal((model.dim, 1))
-  hf.save(folder / 'policy', policy, model, 'float32')
-  hf.save(folder / 'critic', params | {'value': value}, critic.config, 'float32', is_critic=True)
 
 
 def commands(args, folder: pathlib.Path, file: pathlib.Path) -> dict[str, list[str] | str]:
@@ -162,18 +142,16 @@ def headline(turns: dict[str, dict]) -> dict:
 
 
 def prepare(args, platform: str, model: ModelConfig, folder: pathlib.Path):
-  save_weights(folder, model, args.seed)
+  models.save_weights(folder, model, args.seed)
   (folder / 'model.json').write_text(json.dumps(
       dataclasses.asdict(model) | {'hidden_dim': model.ffn_dim, 'norm_eps': model.rms_eps}))
-  (folder / 'settings.json').write_text(json.dumps({
-      'model': dataclasses.asdict(model), 'weights': str(folder), 'ppo': PPO, 'optim': OPTIM,
-      'attention': args.attention, 'threads': args.threads, 'seed': args.seed,
-      'platform': platform}))
+  models.save_settings(folder, model, ppo=PPO, optim=OPTIM, attention=args.attention,
+                       threads=args.threads, seed=args.seed, platform=platform)
 
 
-def run(args, machine: dict, folder: pathlib.Path) -> dict[str, dict]:
+def run(args, machine: dict, model: ModelConfig, folder: pathlib.Path) -> dict[str, dict]:
   """{number of turns: what was measured}."""
-  model, turns = sizes(args), {}
+  turns = {}
   say(f'{model.num_params() / 1e6:.1f} M parameters on {machine["device"]}')
   prepare(args, machine['platform'], model, folder)
   for i, num_turns in enumerate(args.turns):
@@ -211,7 +189,7 @@ def parse(argv=None):
                       help='of an update, for each of --turns')
   parser.add_argument('--repeats', type=int, default=5, help='timed updates of each peer')
   episodes.add_lengths(parser)
-  parser.add_argument('--model', default='small', choices=['small', *NAMED_CONFIGS])
+  parser.add_argument('--model', default='small', choices=models.NAMES)
   parser.add_argument('--dtype', default='float32', choices=TOLERANCE, help='of computation')
   parser.add_argument('--remat', default='none', help='as model.remat; ours alone')
   parser.add_argument('--attention', default='auto', help='as model.attention; ours alone')
@@ -225,12 +203,13 @@ def parse(argv=None):
 
 def main():
   args, machine = parse(), side_by_side.machine()
+  model = models.sizes(args.model, dtype=args.dtype, remat=args.remat)
   with tempfile.TemporaryDirectory() as folder:
-    turns = run(args, machine, pathlib.Path(folder))
+    turns = run(args, machine, model, pathlib.Path(folder))
   if args.out:
     knobs = {name: value for name, value in vars(args).items() if name not in ('out', 'tunix')}
     args.out.write_text(json.dumps({
-        'knobs': knobs, 'model': dataclasses.asdict(sizes(args)), 'seed': args.seed,
+        'knobs': knobs, 'model': dataclasses.asdict(model), 'seed': args.seed,
         'commit': metrics.commit(), 'versions': metrics.versions(), 'machine': machine,
         'turns': turns}, indent=1) + '\n')
   print(table(turns))

@@ -68,6 +68,7 @@ def get_config() -> ConfigDict:
   c.rollout.turn_capacity = 768  # tokens a turn may ever generate: 64 answers
   c.rollout.append_capacity = 8192  # cache of an append-only agent, tokens
   c.rollout.prefill_chunk = 64  # tokens read per step
+  c.rollout.weights = 'same'  # same (as computation) | int8: matrices rounded, for rollouts alone
   c.rollout.gather_weights = True  # rollouts read a copy that is not split over mesh.fsdp
   c.rollout.max_tokens = 96  # tokens a training turn may generate, ≤ turn_capacity
   c.rollout.max_repetition = 32  # tokens that repeat the 1 to 8 before them end a turn; 0: never
@@ -127,6 +128,7 @@ def get_config() -> ConfigDict:
   c.ppo.gamma = 1.0  # per token (paper: 1)
   c.ppo.lam = 1.0  # GAE (paper: 1)
   c.ppo.clip = 0.2  # of the probability ratio (paper: 0.2)
+  c.ppo.tis_cap = 0.0  # ≥ 1, usually 2: recompute old log-probs, weigh by old / sampled; 0: do not
   c.ppo.value_clip = 0.2  # of the value's change
   c.ppo.trunk_value_coef = 0.0  # critic=head: share of the value gradient that reaches the actor
   c.ppo.kl_coef = 0.001  # (paper: 0.001)

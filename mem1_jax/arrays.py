@@ -93,6 +93,7 @@ class TrainBatch:
   """Scored episodes: all that a PPO update reads."""
 
   episodes: Episodes
+  old_logprob: Array  # [B, S] float32, what ratios are taken to; 0 where not generated
   ref_logprob: Array  # [B, S] float32, 0 where not generated
   value: Array  # [B, S] float32, estimate before the token
   advantage: Array  # [B, S] float32

@@ -1,7 +1,7 @@
 """From a config to parts: the one place that knows which knob makes what."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,11 +17,11 @@ from mem1_jax.data.fiction import World, Worlds, word_pieces
 from mem1_jax.data.rewording import some_reworded
 from mem1_jax.env.qa import PAPER_TURNS, QAConfig, QAEnvironment
 from mem1_jax.memory.positions import Gaps
-from mem1_jax.model import ModelConfig, Policy, build_policy, lora, named_config
-from mem1_jax.model.precision import narrowed
+from mem1_jax.model import ModelConfig, Policy, build_policy, lora, named_config, precision, quantize
 from mem1_jax.optim import OptimConfig
 from mem1_jax.parallel.mesh import MeshConfig, make_mesh
 from mem1_jax.retrieval.bm25 import BM25Retriever
+from mem1_jax.rl.config import PPOConfig
 from mem1_jax.rollout.engine import Engine, EngineConfig
 from mem1_jax.text.prompts import check_tokenizer
 from mem1_jax.text.tokenizer import HuggingFaceTokenizer, SentencePieceTokenizer, Tokenizer
@@ -29,6 +29,7 @@ from mem1_jax.types import Passage, Question
 
 AGENTS = {'mem1': Mem1Agent, 'full_context': FullContextAgent}
 CRITICS, REFERENCES = ('separate', 'lora', 'head'), ('initial', 'none')
+ROLLOUT_WEIGHTS = ('same', 'int8')
 _CHECKED_TASKS = 256  # whose questions are measured before anything is compiled
 
 
@@ -189,7 +190,7 @@ def initial_params(config: Any, policy: Policy) -> Params:
 
 def acting_params(config: Any, policy: Policy) -> Params:
   """Those parameters to act with, not to train: in the dtype of computation, if that is narrower."""
-  return narrowed(initial_params(config, policy), config.model.dtype)
+  return precision.narrowed(initial_params(config, policy), config.model.dtype)
 
 
 def trainable(config: Any, params: Params, network: str) -> tuple[Params, Params | None]:
@@ -237,7 +238,7 @@ def frozen(config: Any, params: Params) -> Params | None:
                      'reference=initial, or ppo.kl_coef=0.0')
   if has_adapters(config):
     return params
-  return narrowed(params, config.model.dtype) if config.reference == 'initial' else None
+  return precision.narrowed(params, config.model.dtype) if config.reference == 'initial' else None
 
 
 def origin(config: Any) -> dict[str, Any]:
@@ -265,6 +266,23 @@ def make_engine(config: Any, policy: Policy, tokenizer: Tokenizer, is_append_onl
       tokenizer.eos_id, tokenizer.pad_id, params)
 
 
+def rollout_weights(config: Any) -> Callable[[Params], Params]:
+  """The policy's parameters → what rollouts read: in the dtype of computation, or in int8.
+
+  Raises:
+    ValueError: an unknown `rollout.weights`, or int8 with the sampler's log-probs as old ones.
+  """
+  weights, dtype = config.rollout.weights, config.model.dtype
+  if weights not in ROLLOUT_WEIGHTS:
+    raise ValueError(f'rollout.weights {weights!r} is unknown; choose one of {ROLLOUT_WEIGHTS}.')
+  if weights == 'same':
+    return lambda params: precision.narrowed(params, dtype)
+  if not config.ppo.tis_cap:
+    raise ValueError('rollout.weights int8 samples from another policy than the one that is '
+                     'trained: set ppo.tis_cap=2.0, which weighs tokens by the difference.')
+  return lambda params: precision.narrowed(quantize.quantized(params), dtype)
+
+
 def loss_scale(config: Any) -> float:
   """What the loss is multiplied by while gradients are in `model.dtype`.
 
@@ -278,6 +296,24 @@ def loss_scale(config: Any) -> float:
     raise ValueError('model.dtype float16 loses gradients below 6e-8; set optim.loss_scale to a '
                      'power of two such as 16384.0, or another dtype.')
   return scale
+
+
+def make_ppo_config(config: Any, num_valid: int) -> PPOConfig:
+  """What an update is told; `num_valid` vocabulary ids may be sampled."""
+  p = config.ppo
+  if p.trunk_value_coef and config.critic != 'head':
+    raise ValueError(f'ppo.trunk_value_coef {p.trunk_value_coef} is of critic=head, this critic is '
+                     f'{config.critic!r}; set one of them')
+  return PPOConfig(
+      gamma=p.gamma, lam=p.lam, whiten=p.whiten, clip=p.clip, tis_cap=p.tis_cap,
+      value_clip=p.value_clip,
+      epochs=p.epochs, num_minibatches=p.minibatches, micro_rows=p.micro_rows, kl_in=p.kl_in,
+      kl_estimator=p.kl_estimator, kl_controller=p.kl_controller, kl_target=p.kl_target,
+      kl_horizon=p.kl_horizon, entropy_coef=p.entropy_coef,
+      temperature=config.rollout.temperature, num_valid=num_valid,
+      logprob_chunk=p.logprob_chunk, has_reference=config.reference != 'none',
+      trunk_value_coef=p.trunk_value_coef, loss_scale=loss_scale(config),
+      max_skipped=p.max_skipped)
 
 
 def make_optim_config(config: Any, total_steps: int) -> OptimConfig:

@@ -179,8 +179,7 @@ def run(config: Any, workdir: pathlib.Path, name: str = '',
         continue
       with progress.bar(f'{name} at {n}', config.eval.tasks) as bar:
         trajectories, stats = evaluator.run(
-            params, n, config.eval.split, config.eval.tasks,
-            lambda _: bar.advance(1))  # pylint: disable=cell-var-from-loop
+            params, n, config.eval.split, config.eval.tasks, progress.of_episodes(bar))
       write_records(path.with_suffix('.jsonl'), trajectories, tokenizer)
       cell = aggregate(trajectories) | by_wording(trajectories)
       cell |= {'overflow': stats.num_overflow, 'faults': stats.num_faults}

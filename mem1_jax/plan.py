@@ -168,11 +168,12 @@ def _programs(programs, config) -> dict[str, list[tuple[Callable, dict, dict]]]:
   key = jax.eval_shape(lambda: jax.random.key(0))
   score = (state.policy, state.value, programs.reference, coef, rows, number)
   batch, resident = jax.eval_shape(programs.score, *score), _resident(programs)
-  used = ('policy', 'critic', 'reference') if config.critic == 'head' else ('critic', 'reference')
-  dtype, lies = config.model.dtype, overlay(where.reference, where.state.policy)
+  reads_policy = config.critic == 'head' or config.ppo.tis_cap
+  used = ('policy',) * bool(reads_policy) + ('critic', 'reference')
+  lies = overlay(where.reference, where.state.policy)
   wide = overlay(programs.reference, state.policy)
-  weights = precision.shapes(wide, dtype)
-  is_copy = precision.which_change(dtype, wide, lies, engine.params)
+  weights = jax.eval_shape(programs.as_read, wide)
+  is_copy = precision.which_change(programs.as_read, wide, lies, engine.params)
   copied, shared = (_bytes(*zip(*[(x, s) for x, s, c in zip(*map(jax.tree.leaves, (
       weights, engine.params, is_copy))) if c is kind] or [((), ())])) for kind in (True, False))
   store, slots = map(_bytes, engine.state, engine.state_shardings)

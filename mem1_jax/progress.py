@@ -10,6 +10,7 @@ import rich.progress
 import rich.text
 
 from mem1_jax.parallel import multihost
+from mem1_jax.types import Trajectory
 
 _LINE_EVERY_S = 20.0
 
@@ -28,10 +29,11 @@ class Progress:
 
   def __init__(self, name: str, total: int, rich_bar: rich.progress.Progress | None,
                emit: Callable[[str], None], line_every_s: float,
-               clock: Callable[[], float] = time.monotonic):
+               clock: Callable[[], float] = time.monotonic, is_part: bool = False):
     self._name, self._total, self._bar, self._emit = name, total, rich_bar, emit
     self._line_every_s, self._clock = line_every_s, clock
-    self._done, self._start, self._last = 0, clock(), -float('inf')
+    self._done, self._start, self._is_part = 0, clock(), is_part
+    self._last = self._start if is_part else -float('inf')
     self._task = rich_bar.add_task(name, total=total, text='') if rich_bar else None
 
   def advance(self, count: int = 1, text: str = '') -> None:
@@ -41,9 +43,21 @@ class Progress:
       self._bar.update(self._task, advance=count, text=text)
       return
     now = self._clock()
-    if now - self._last >= self._line_every_s or self._done >= self._total:
+    is_end = self._done >= self._total and not self._is_part
+    if now - self._last >= self._line_every_s or is_end:
       self._last = now
       self._emit(self._line(now - self._start, text))
+
+  @contextlib.contextmanager
+  def part(self, name: str, total: int) -> Iterator['Progress']:
+    """Progress within one step: a bar below while it lasts; in a log, lines if that is long."""
+    part = Progress(
+        name, total, self._bar, self._emit, self._line_every_s, self._clock, is_part=True)
+    try:
+      yield part
+    finally:
+      if self._bar is not None:
+        self._bar.remove_task(part._task)
 
   def _line(self, elapsed_s: float, text: str) -> str:
     rate = self._done / max(elapsed_s, 1e-9)
@@ -51,6 +65,18 @@ class Progress:
     line = (f'{self._name} {self._done}/{self._total} · {rate:.2f}/s · elapsed '
             f'{_minutes(elapsed_s)} · left {_minutes(remaining_s)}')
     return f'{line} · {text}' if text else line
+
+
+def of_episodes(bar: Progress) -> Callable[[Trajectory], None]:
+  """Shows each episode that ends, and the tokens that they wrote a second, on a bar."""
+  begun, num_tokens = time.monotonic(), 0
+
+  def on_done(trajectory: Trajectory):
+    nonlocal num_tokens
+    num_tokens += sum(len(turn.written) for turn in trajectory.turns)
+    bar.advance(1, f'{num_tokens / max(time.monotonic() - begun, 1e-9):.0f} tokens/s')
+
+  return on_done
 
 
 class _RateColumn(rich.progress.ProgressColumn):

@@ -122,9 +122,13 @@ def costs(config: Any, model: ModelConfig, work: Workload, num_chips: int,
   unembed = forward_flops(model, 0, 0, described)
   # A copy of the model is spread over the tensor axis; each reads its weights once a step.
   width = jnp.dtype(model.dtype).itemsize
-  weights = model.num_params() * width * num_chips / config.mesh.tensor
+  copies = num_chips / config.mesh.tensor
+  weights = model.num_params() * width * copies
+  acting = model.num_params() * (1 if config.rollout.weights == 'int8' else width) * copies
   micro = work.rows / p.micro_rows * min(1.0, E * work.tokens() / (work.rows * work.row_length))
   has_critic, has_reference = config.critic != 'head', config.reference != 'none'
+  # One pass gives old log-probs and the values of a head.
+  scored = has_reference + (1 if not has_critic else 1 + bool(p.tis_cap))
   again = model.remat in ('full', 'attention')  # the forward pass, for the backward
 
   def passes(is_whole):  # frozen weights get no gradient: one product less
@@ -133,9 +137,9 @@ def costs(config: Any, model: ModelConfig, work: Workload, num_chips: int,
   policy = passes(not config.lora.rank)
   critic = passes(config.critic == 'separate') if has_critic else 0
   return {
-      'rollout': Cost(trunk + unembed, _rollout_bytes(config, model, work, weights, width)),
-      'score': Cost((1 + has_reference) * trunk + has_reference * unembed,
-                    (1 + has_reference) * micro * weights),
+      'rollout': Cost(trunk + unembed, _rollout_bytes(config, model, work, acting, width)),
+      'score': Cost(scored * trunk + (has_reference + bool(p.tis_cap)) * unembed,
+                    scored * micro * weights),
       'update': Cost(p.epochs * ((policy + critic) * trunk + policy * unembed),
                      p.epochs * ((policy + critic) * micro * weights
                                  + p.minibatches * 2 * state_bytes))}

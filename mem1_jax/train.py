@@ -24,7 +24,7 @@ from mem1_jax.data.compose import Composer
 from mem1_jax.evaluate import Evaluator, aggregate, write_records
 from mem1_jax.memory import layout
 from mem1_jax.metrics import CompileCounter, MetricsWriter, describe_run
-from mem1_jax.model import Critic, Policy, build_critic, lora, precision
+from mem1_jax.model import Critic, Policy, build_critic, lora, precision, quantize
 from mem1_jax.parallel import multihost, sharding
 from mem1_jax.rl import advantages
 from mem1_jax.rl.config import PPOConfig
@@ -46,22 +46,6 @@ _FILES = {'checkpoints/': 'the newest and the best state; --resume continues',
 _MAY_COMPILE = ()
 
 
-def ppo_config(config: Any, num_valid: int) -> PPOConfig:
-  p = config.ppo
-  if p.trunk_value_coef and config.critic != 'head':
-    raise ValueError(f'ppo.trunk_value_coef {p.trunk_value_coef} is of critic=head, this critic is '
-                     f'{config.critic!r}; set one of them')
-  return PPOConfig(
-      gamma=p.gamma, lam=p.lam, whiten=p.whiten, clip=p.clip, value_clip=p.value_clip,
-      epochs=p.epochs, num_minibatches=p.minibatches, micro_rows=p.micro_rows, kl_in=p.kl_in,
-      kl_estimator=p.kl_estimator, kl_controller=p.kl_controller, kl_target=p.kl_target,
-      kl_horizon=p.kl_horizon, entropy_coef=p.entropy_coef,
-      temperature=config.rollout.temperature, num_valid=num_valid,
-      logprob_chunk=p.logprob_chunk, has_reference=config.reference != 'none',
-      trunk_value_coef=p.trunk_value_coef, loss_scale=assemble.loss_scale(config),
-      max_skipped=p.max_skipped)
-
-
 @dataclasses.dataclass(frozen=True)
 class Programs:
   """What a run computes on its mesh, before any array of it exists (`main plan` needs no more)."""
@@ -72,6 +56,7 @@ class Programs:
   engine: Engine
   init: jax.stages.Wrapped  # initial parameters → TrainState
   acting: Callable[[Params], Params]  # the policy → what rollouts read
+  as_read: Callable[[Params], Params]  # the same of shapes, or numbers on one device
   score: jax.stages.Wrapped
   update: jax.stages.Wrapped
   shardings: Shardings
@@ -109,7 +94,7 @@ def make_programs(config: Any, tokenizer: Any, policy: Policy, is_append_only: b
   critic = build_critic(policy.config, config.model.attention, policy.mesh)
   optimizers = optim.build(assemble.make_optim_config(
       config, config.ppo.iterations * config.ppo.epochs * config.ppo.minibatches))
-  ppo = ppo_config(config, tokenizer.vocab_size)
+  ppo = assemble.make_ppo_config(config, tokenizer.vocab_size)
 
   def init(initial):
     trained, _ = assemble.trainable(config, initial, 'policy')
@@ -124,7 +109,11 @@ def make_programs(config: Any, tokenizer: Any, policy: Policy, is_append_only: b
   axes = lora.logical_axes(policy.logical_axes() | critic.logical_axes())
   shardings = make_shardings(policy.mesh, axes, state, reference, ppo)
   where = overlay(shardings.reference, shardings.state.policy)
-  acting = sharding.gathered(where, 'fsdp') if config.rollout.gather_weights else where
+  trained = overlay(reference, state.policy)
+  as_read = assemble.rollout_weights(config)
+  acting = sharding.tree(policy.mesh, quantize.logical_axes(axes), jax.eval_shape(as_read, trained))
+  if config.rollout.gather_weights:
+    acting = sharding.gathered(acting, 'fsdp')
   networks = Networks(policy.apply, policy.head, critic.apply,
                       critic.read if config.critic == 'head' else None,
                       sharding.num_row_groups(policy.mesh, ppo.micro_rows))
@@ -132,7 +121,7 @@ def make_programs(config: Any, tokenizer: Any, policy: Policy, is_append_only: b
       policy, critic, ppo,
       assemble.make_engine(config, policy, tokenizer, is_append_only, params=acting),
       jax.jit(init, in_shardings=(policy.shardings(),), out_shardings=shardings.state),
-      precision.make_copy(config.model.dtype, overlay(reference, state.policy), where, acting),
+      precision.make_copy(as_read, trained, where, acting), as_read,
       make_score(networks, ppo, shardings),
       make_update(networks, optimizers.policy, optimizers.value, ppo, shardings),
       shardings, reference, state)
@@ -171,17 +160,20 @@ def policy_params(trainer: Trainer) -> Params:
 
   A copy in the dtype of computation where parameters are wider, whole along fsdp where they are
   split (`rollout.gather_weights`): the same numbers, read faster, gathered once and not each step.
+  With `rollout.weights` int8 the numbers are rounded, too, for validation as for training.
   """
   return trainer.acting(overlay(trainer.reference, trainer.state.policy))
 
 
-def rollout(trainer: Trainer, batch: Any) -> tuple[list[Trajectory], RolloutStats]:
+def rollout(trainer: Trainer, batch: Any,
+            on_done: Callable[[Trajectory], None] = lambda _: None,
+            ) -> tuple[list[Trajectory], RolloutStats]:
   """`ppo.samples` episodes of each task of the batch, sampled at the run's temperature."""
   config = trainer.config
   jobs = [Job(task, int(index), sample) for index, task in zip(batch.indices, batch.tasks)
           for sample in range(config.ppo.samples)]
   options = sampling(config.rollout.temperature, max_tokens=config.rollout.max_tokens)
-  return trainer.collector.run(policy_params(trainer), jobs, options, trainer.iteration)
+  return trainer.collector.run(policy_params(trainer), jobs, options, trainer.iteration, on_done)
 
 
 def learn(trainer: Trainer, trajectories: list[Trajectory]) -> dict[str, float]:
@@ -276,8 +268,9 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False, profile: i
   compiles, total, first = CompileCounter(), config.ppo.iterations, trainer.iteration
   with progress.bar('PPO', total - first) as bar:
     while trainer.iteration < total:
-      with profiled(workdir, trainer.iteration + 1 == profile):
-        metrics = iterate(trainer, next(feed))
+      with (profiled(workdir, trainer.iteration + 1 == profile),
+            bar.part('episodes', config.ppo.tasks * config.ppo.samples) as part):
+        metrics = iterate(trainer, next(feed), progress.of_episodes(part))
       is_last = trainer.iteration == total
       if config.eval.every and (trainer.iteration % config.eval.every == 0 or is_last):
         metrics |= evaluate(trainer, workdir)
@@ -295,11 +288,12 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False, profile: i
   return trainer
 
 
-def iterate(trainer: Trainer, batch: Any) -> dict[str, float]:
+def iterate(trainer: Trainer, batch: Any,
+            on_done: Callable[[Trajectory], None] = lambda _: None) -> dict[str, float]:
   """One iteration: rollout, update, metrics."""
   begun = time.monotonic()
   with jax.transfer_guard('disallow'):  # what moves between host and devices is put or fetched
-    trajectories, stats = rollout(trainer, batch)
+    trajectories, stats = rollout(trainer, batch, on_done)
     metrics = rollout_metrics(trajectories, stats) | learn(trainer, trajectories)
   trainer.iteration += 1
   trainer.next_index = batch.next_index

@@ -63,6 +63,14 @@ def test_what_variants_save():
   assert lora['rollout'] == base['rollout']
 
 
+def test_int8_halves_what_decoding_reads_and_costs_a_pass():
+  base, int8 = _costs(), _costs(rollout={'weights': 'int8'}, ppo={'tis_cap': 2.0})
+  assert int8['rollout'].hbm_bytes < base['rollout'].hbm_bytes
+  assert int8['score'].flops > 1.4 * base['score'].flops
+  head, both = _costs(critic='head'), _costs(critic='head', ppo={'tis_cap': 2.0})
+  assert both['score'].hbm_bytes == head['score'].hbm_bytes  # the same pass
+
+
 def test_each_copy_of_the_model_reads_its_weights():
   one, four = _costs(), _costs(num_chips=4)
   kv = one['rollout'].hbm_bytes - (four['rollout'].hbm_bytes - one['rollout'].hbm_bytes) / 3

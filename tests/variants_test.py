@@ -165,10 +165,28 @@ def test_the_smallest_state_trains_and_resumes_bit_for_bit(tmp_path):
     assert line['logprob_gap_mean'] < 0.05  # of bfloat16; the kernels differ
 
 
+def test_rollouts_in_int8_train_with_their_tokens_weighed(tmp_path):
+  config = tiny_config()
+  config.critic, config.rollout.weights, config.ppo.tis_cap = 'head', 'int8', 2.0
+  config.ppo.iterations, config.eval.every = 2, 2
+  trainer = train.run(config, tmp_path)
+  acting = train.policy_params(trainer)
+  assert acting['layers']['mlp']['up']['kernel'].dtype == jnp.int8
+  assert acting['final_norm']['scale'] is trainer.state.policy['final_norm']['scale']
+  for line in map(json.loads, (tmp_path / 'metrics.jsonl').open()):
+    assert line['recompiles'] == 0
+    # Another policy, and not far: the old log-probs are the learner's own.
+    assert 1e-5 < line['logprob_gap_mean'] < 0.1 and line['kl'] < 1e-2
+    assert abs(line['tis_weight'] - 1) < 0.1 and line['tis_capped'] == 0
+
+
 @pytest.mark.parametrize('changes, message', [
     ({'critic': 'oracle'}, "critic 'oracle' is unknown; choose one of"),
     ({'reference': 'mean'}, "reference 'mean' is unknown; choose one of"),
     ({'ppo.kl_coef': 0.1, 'reference': 'none'}, 'ppo.kl_coef 0.1 needs a reference .*; set'),
+    ({'rollout.weights': 'int3'}, "rollout.weights 'int3' is unknown; choose one of"),
+    ({'rollout.weights': 'int8'}, 'rollout.weights int8 samples from another .*: set ppo.tis_cap'),
+    ({'ppo.tis_cap': 0.5}, 'tis_cap=0.5 must be ≥ 1, or 0'),
     ({'ppo.trunk_value_coef': 0.5}, "ppo.trunk_value_coef 0.5 is of critic=head, .* 'separate'"),
 ])
 def test_refuses(changes, message):

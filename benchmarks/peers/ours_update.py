@@ -26,7 +26,6 @@ from mem1_jax.parallel.mesh import MeshConfig, make_mesh  # noqa: E402
 from mem1_jax.model.hf_files import WEIGHTS, SafetensorsFolder  # noqa: E402
 from mem1_jax.rl.learner import init_state, make_shardings, make_update  # noqa: E402
 from mem1_jax.rl.networks import Networks  # noqa: E402
-from mem1_jax.train import ppo_config  # noqa: E402
 
 METRICS = ('policy_loss', 'value_loss', 'policy_grad_norm', 'value_grad_norm')
 
@@ -51,7 +50,7 @@ def build(settings):
   policy = build_policy(model, settings['attention'], mesh)
   critic = build_critic(model, settings['attention'], mesh)
   optimizers = optim.build(assemble.make_optim_config(config, 1))
-  ppo = ppo_config(config, model.vocab_size)
+  ppo = assemble.make_ppo_config(config, model.vocab_size)
   state = init_state(*load(settings, policy, critic), *optimizers, config.ppo.kl_coef)
   shardings = make_shardings(
       mesh, policy.logical_axes() | critic.logical_axes(), state, None, ppo)
@@ -65,7 +64,8 @@ def batch(arrays) -> TrainBatch:
   tags = Tags(zeros, zeros, zeros, arrays['position'], arrays['key_end'], arrays['is_generated'])
   episodes = Episodes(arrays['tokens'], tags, arrays['logprob'], zeros.astype(np.float32))
   return TrainBatch(
-      episodes, arrays['logprob'], arrays['value'], arrays['advantage'], arrays['target'])
+      episodes, arrays['logprob'], arrays['logprob'], arrays['value'], arrays['advantage'],
+      arrays['target'])
 
 
 def main():

@@ -17,7 +17,8 @@ from mem1_jax.model.config import ModelConfig
 class Linear(nn.Module):
   """x @ kernel (+ bias) in the compute dtype, from x's trailing `inputs` axes to `outputs`.
 
-  Adapters that lie beside the kernel add their product (model/lora.py).
+  Adapters that lie beside the kernel add their product (model/lora.py); a scale there is of a
+  kernel in int8 (model/quantize.py).
 
   Attributes:
     inputs: shape that the kernel contracts, such as (D,).
@@ -41,6 +42,9 @@ class Linear(nn.Module):
     num_inputs, num_outputs = math.prod(self.inputs), math.prod(self.outputs)
     x_Ti = x.reshape(-1, num_inputs)
     y = x_Ti @ kernel.astype(config.dtype).reshape(num_inputs, num_outputs)
+    if self.has_variable('params', 'kernel_scale'):
+      scale = self.get_variable('params', 'kernel_scale').astype(config.dtype)
+      y = y * scale.reshape(1, num_outputs)
     if self.has_variable('params', 'lora_a'):
       a, b = (self.get_variable('params', name).astype(config.dtype)
               for name in ('lora_a', 'lora_b'))

@@ -58,7 +58,7 @@ def init(key: Array, base: Params, rank: int, targets: tuple[str, ...]) -> Param
     if name in targets:
       kernel = layers[part][name]['kernel']
       adapters.setdefault(part, {})[name] = _pair(
-          jax.random.fold_in(key, number), kernel, rank, _num_inputs(name))
+          jax.random.fold_in(key, number), kernel, rank, num_inputs(name))
   return {'layers': adapters}
 
 
@@ -70,25 +70,25 @@ def logical_axes(axes: Params) -> Params:
   adapters: Params = {}
   for name, part in TARGETS.items():
     layers, *others = axes['layers'][part][name]['kernel']
-    inputs, outputs = others[:_num_inputs(name)], others[_num_inputs(name):]
+    inputs, outputs = others[:num_inputs(name)], others[num_inputs(name):]
     adapters.setdefault(part, {})[name] = {
         'lora_a': PartitionSpec(layers, *inputs, 'rank'),
         'lora_b': PartitionSpec(layers, 'rank', *outputs)}
   return overlay(axes, {'layers': adapters})
 
 
-def _num_inputs(name):
+def num_inputs(name: str) -> int:
   """How many axes of a projection's kernel it contracts; they follow that of the layers."""
   return 2 if name == 'o' else 1
 
 
-def _pair(key, kernel, rank, num_inputs):
-  layers, inputs = kernel.shape[:1], kernel.shape[1:1 + num_inputs]
+def _pair(key, kernel, rank, count):
+  layers, inputs = kernel.shape[:1], kernel.shape[1:1 + count]
   dtype = jnp.promote_types(jnp.float32, kernel.dtype)
   bound = math.prod(inputs)**-0.5
   return {
       'lora_a': jax.random.uniform(key, layers + inputs + (rank,), dtype, -bound, bound),
-      'lora_b': jnp.zeros(layers + (rank,) + kernel.shape[1 + num_inputs:], dtype)}
+      'lora_b': jnp.zeros(layers + (rank,) + kernel.shape[1 + count:], dtype)}
 
 
 def merge(base: Params | None, trained: Params, alpha: float) -> Params:

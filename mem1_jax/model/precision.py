@@ -19,48 +19,51 @@ def narrowed(params: Params, dtype: str) -> Params:
   return jax.tree.map(lambda x: x.astype(dtype) if is_wider(x, dtype) else x, params)
 
 
-def shapes(params: Params, dtype: str) -> Params:
-  """`jax.ShapeDtypeStruct`s of `narrowed(params, dtype)`; `params` may be such, too."""
-  return jax.eval_shape(lambda p: narrowed(p, dtype), params)
-
-
 def is_wider(x: jax.Array, dtype: str) -> bool:
   """Whether x has floats of more bytes than `dtype`."""
   return (jnp.issubdtype(x.dtype, jnp.floating)
           and x.dtype.itemsize > jnp.dtype(dtype).itemsize)
 
 
-def which_change(dtype: str, like: Params, shardings: Params, target: Params) -> Params:
-  """A tree of bools: the leaves that `make_copy` copies."""
-  return jax.tree.map(lambda x, a, b: is_wider(x, dtype) or not a.is_equivalent_to(b, x.ndim),
-                      like, shardings, target)
+def make_copy(convert: Callable[[Params], Params], like: Params, shardings: Params,
+              target: Params) -> Callable[[Params], Params]:
+  """The function that gives `convert(params)` lying as `target`, as one jitted program.
 
-
-def make_copy(dtype: str, like: Params, shardings: Params, target: Params,
-              ) -> Callable[[Params], Params]:
-  """The function that gives `narrowed(params, dtype)` lying as `target`, as one jitted program.
-
-  What is neither wider nor lies elsewhere is the very array: nothing of it is computed or copied.
+  What neither changes its dtype nor lies elsewhere is the very array: nothing of it is computed or
+  copied.
 
   Args:
-    dtype: of computation.
+    convert: makes a tree that has the leaves it leaves alone at their old paths.
     like: arrays or `jax.ShapeDtypeStruct`s of the parameters that it will get.
-    shardings, target: where they lie, and where they are wanted; trees like `like`.
+    shardings: where they lie; a tree like `like`.
+    target: where the converted ones are wanted; a tree like them.
   """
-  froms, to = jax.tree.leaves(shardings), jax.tree.leaves(target)
-  is_changed = jax.tree.leaves(which_change(dtype, like, shardings, target))
-  if not any(is_changed):
+  is_changed = which_change(convert, like, shardings, target)
+  if not any(jax.tree.leaves(is_changed)):
     return lambda params: params
 
-  def changed(values):
-    return [x for x, is_one in zip(values, is_changed, strict=True) if is_one]
+  def changed(tree):
+    return [x for x, is_one in zip(*map(jax.tree.leaves, (tree, is_changed)), strict=True) if is_one]
 
-  copy = jax.jit(lambda values: [x.astype(dtype) if is_wider(x, dtype) else x for x in values],
-                 in_shardings=(changed(froms),), out_shardings=changed(to))
+  copy = jax.jit(lambda params: changed(convert(params)), in_shardings=(shardings,),
+                 out_shardings=changed(target))
 
   def copied(params):
-    leaves, structure = jax.tree.flatten(params)
-    new = iter(copy(changed(leaves)))
-    return structure.unflatten([next(new) if is_one else x for x, is_one in zip(leaves, is_changed)])
+    old, new = dict(jax.tree_util.tree_leaves_with_path(params)), iter(copy(params))
+    return jax.tree_util.tree_map_with_path(
+        lambda path, is_one: next(new) if is_one else old[path], is_changed)
 
   return copied
+
+
+def which_change(convert: Callable[[Params], Params], like: Params, shardings: Params,
+                 target: Params) -> Params:
+  """A tree of bools, as `convert` makes it: the leaves that `make_copy` computes."""
+  paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(like)]
+  old = dict(zip(paths, zip(*map(jax.tree.leaves, (like, shardings))), strict=True))
+
+  def is_changed(path, new, where):
+    was, lay = old.get(path, (None, None))
+    return was is None or was.dtype != new.dtype or not lay.is_equivalent_to(where, new.ndim)
+
+  return jax.tree_util.tree_map_with_path(is_changed, jax.eval_shape(convert, like), target)

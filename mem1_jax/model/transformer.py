@@ -63,6 +63,10 @@ class Embed(nn.Module):
     # in one step, XLA would copy the table or the result to every device.
     tokens_BS = nn.with_logical_constraint(tokens_BS, ('lookup', 'length'))
     x_BSD = jnp.take(embedding_VD, tokens_BS, axis=0, mode='fill').astype(config.dtype)
+    if self.has_variable('params', 'embedding_scale'):  # model/quantize.py
+      scale_V = self.get_variable('params', 'embedding_scale')
+      scale_BS = jnp.take(scale_V, tokens_BS, axis=0, mode='fill').astype(config.dtype)
+      x_BSD = x_BSD * scale_BS[..., None]
     if config.dtype == 'float16':
       # The residual stream of large models passes 65,504, and small updates of it are lost.
       x_BSD = x_BSD.astype(jnp.float32)
@@ -180,7 +184,10 @@ def build_policy(config: ModelConfig, implementation: str = 'auto',
     return hidden_BTD, nn.with_logical_constraint(cache, cache_lib.LOGICAL_AXES)
 
   def head(params):
-    head_DV = params['embed']['embedding'].T if config.tie_embeddings else params['head']
+    parts, name = (params['embed'], 'embedding') if config.tie_embeddings else (params, 'head')
+    head_DV = parts[name].T if config.tie_embeddings else parts[name]
+    if f'{name}_scale' in parts:
+      head_DV = head_DV.astype(config.dtype) * parts[f'{name}_scale'].astype(config.dtype)[None]
     # Whole rows, the vocabulary split: so are all logits, and no device has all of one.
     return nn.with_logical_constraint(head_DV, ('hidden', 'vocab'))
 

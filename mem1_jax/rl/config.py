@@ -14,6 +14,8 @@ class PPOConfig:
     gamma, lam: discount and GAE's lambda per generated token, in [0, 1].
     whiten: whether advantages get mean 0, variance 1 over the batch's generated tokens.
     clip: the policy ratio's clip range, > 0.
+    tis_cap: 0 where the sampler's log-probs are the old ones; else the learner computes
+      them, and each token counts min(old / sampler's probability, tis_cap) times.
     value_clip: the value's clip range in units of the return, > 0; inf for none.
     epochs: passes over the batch.
     num_minibatches: parameter updates per pass.
@@ -41,6 +43,7 @@ class PPOConfig:
   lam: float
   whiten: bool
   clip: float
+  tis_cap: float
   value_clip: float
   epochs: int
   num_minibatches: int
@@ -66,6 +69,8 @@ class PPOConfig:
     for name in ('clip', 'value_clip', 'temperature'):
       if not getattr(self, name) > 0.0:
         raise ValueError(f'{name}={getattr(self, name)} must be > 0; raise it')
+    if self.tis_cap and not self.tis_cap >= 1.0:
+      raise ValueError(f'tis_cap={self.tis_cap} must be ≥ 1, or 0 for none; 2 is usual')
     for name in ('epochs', 'num_minibatches', 'micro_rows', 'num_valid', 'logprob_chunk',
                  'max_skipped'):
       if getattr(self, name) < 1:

@@ -1,6 +1,6 @@
 """The PPO update: packed episodes in, new parameters and metrics out.
 
-    score    Episodes → TrainBatch     reference log-probs, values, advantages
+    score    Episodes → TrainBatch     old and reference log-probs, values, advantages
     update   TrainBatch → TrainState   scan(epochs) of scan(minibatches)
 
 Both are jitted once. How many rows of the fixed [B, S] batch are filled
@@ -9,7 +9,8 @@ dynamic trip count; every mean is over the minibatch's generated tokens,
 however they fell into micro-rows.
 
 Old log-probs are the sampler's: at equal parameters the ratio is 1, and the
-`logprob_gap_…` metrics say how true that is.
+`logprob_gap_…` metrics say how true that is. Where the sampler computes other numbers
+(int8 weights), `tis_cap` has the learner compute them, and weighs tokens by the difference.
 """
 
 import dataclasses
@@ -99,10 +100,10 @@ def make_score(networks: Networks, config: PPOConfig, shardings: Shardings) -> C
   Rows [0, num_rows) of `episodes` are filled; the others cost nothing and
   count for nothing, whatever they hold. With `kl_in='reward'` each generated
   token's reward is lowered by `kl_coef * kl(old, reference)` first. `policy` and
-  `value` may lack what the reference has (LoRA). The policy is computed for a critic
-  that is a head on it, and not else.
+  `value` may lack what the reference has (LoRA). The policy is computed for old log-probs
+  that are not the sampler's and for a critic that is a head on it, and not else.
 
-  Without a reference (`has_reference`), the sampler's log-probs stand for its: a KL of 0.
+  Without a reference (`has_reference`), the old log-probs stand for its: a KL of 0.
   """
   def score(policy, value, reference, kl_coef, episodes, num_rows):
     num_rows_max = episodes.tokens.shape[0]
@@ -114,28 +115,31 @@ def make_score(networks: Networks, config: PPOConfig, shardings: Shardings) -> C
     rows_NR = jnp.arange(num_rows_max).reshape(-1, config.micro_rows)
 
     def body(i, scored):
-      ref_logprob_BS, value_BS = scored
       rows_R = rows_NR[i]
       micro = _take(episodes, rows_R, shardings.rows)
-      ref_logprob_RS = micro.logprob
+      if config.tis_cap:
+        old_RS, _, value_RS = nets.both(networks.on(reference), config, policy, value, micro)
+      else:
+        old_RS, value_RS = micro.logprob, nets.value(networks.on(reference), policy, value, micro)
+      ref_RS = old_RS
       if config.has_reference:
-        ref_logprob_RS, _ = nets.logprob(networks, config, reference, micro)
-      value_RS = nets.value(networks.on(reference), policy, value, micro)
-      return ref_logprob_BS.at[rows_R].set(ref_logprob_RS), value_BS.at[rows_R].set(value_RS)
+        ref_RS, _ = nets.logprob(networks, config, reference, micro)
+      return tuple(x_BS.at[rows_R].set(x_RS)
+                   for x_BS, x_RS in zip(scored, (old_RS, ref_RS, value_RS)))
 
     zeros_BS = jnp.zeros(episodes.tokens.shape, jnp.float32)
     with jax.named_scope('score_rows'):
-      ref_logprob_BS, value_BS = jax.lax.fori_loop(
-          0, _num_micro(num_rows, config.micro_rows), body, (zeros_BS, zeros_BS))
+      old_BS, ref_logprob_BS, value_BS = jax.lax.fori_loop(
+          0, _num_micro(num_rows, config.micro_rows), body, (zeros_BS,) * 3)
     reward_BS = episodes.reward
     if config.kl_in == 'reward':
-      kl_BS = losses.kl(episodes.logprob, ref_logprob_BS, config.kl_estimator)
+      kl_BS = losses.kl(old_BS, ref_logprob_BS, config.kl_estimator)
       reward_BS = reward_BS - kl_coef * kl_BS
     advantage_BS = advantages.gae(reward_BS, value_BS, tags, config.gamma, config.lam)
     target_BS = jnp.where(tags.is_generated, advantage_BS + value_BS, 0.0)
     if config.whiten:
       advantage_BS = advantages.whiten(advantage_BS, tags.is_generated)
-    return TrainBatch(episodes, ref_logprob_BS, value_BS, advantage_BS, target_BS)
+    return TrainBatch(episodes, old_BS, ref_logprob_BS, value_BS, advantage_BS, target_BS)
 
   rows, whole = shardings.rows, shardings.whole
   return jax.jit(
@@ -163,7 +167,7 @@ def _loss(params, micro: TrainBatch, num_tokens: Array, kl_coef: Array, networks
   policy, value = params
   episodes, mask_BS = micro.episodes, micro.episodes.tags.is_generated
   logprob_BS, entropy_BS, value_BS = nets.both(networks, config, policy, value, episodes)
-  ratio_BS = losses.ratio(logprob_BS, episodes.logprob)
+  ratio_BS = losses.ratio(logprob_BS, micro.old_logprob)
   gap_BS = jnp.where(mask_BS, jnp.abs(logprob_BS - episodes.logprob), 0.0)
   tokens = {
       'policy_loss': losses.policy_loss(ratio_BS, micro.advantage, config.clip),
@@ -173,6 +177,10 @@ def _loss(params, micro: TrainBatch, num_tokens: Array, kl_coef: Array, networks
       'logprob_gap_mean': gap_BS,
       'logprob_gap_k3': losses.kl(episodes.logprob, logprob_BS, 'k3'),
   }
+  if config.tis_cap:
+    weight_BS = losses.truncated_weight(micro.old_logprob, episodes.logprob, config.tis_cap)
+    tokens['policy_loss'] = weight_BS * tokens['policy_loss']
+    tokens |= {'tis_weight': weight_BS, 'tis_capped': weight_BS >= config.tis_cap}
   if config.kl_in == 'loss' and config.has_reference:
     tokens['kl_loss'] = losses.kl(logprob_BS, micro.ref_logprob, config.kl_estimator)
   means = {name: losses.masked_mean(x_BS, mask_BS, num_tokens) for name, x_BS in tokens.items()}
@@ -226,9 +234,10 @@ def make_update(networks: Networks, policy_optimizer: optax.GradientTransformati
   Metrics (scalars; over the minibatches applied unless said otherwise):
     policy_loss, value_loss, kl_loss (if in the loss, and there is a reference), entropy,
     clip_fraction, policy_grad_norm, value_grad_norm (before clipping): means; ratio_max: maximum.
+    tis_weight, tis_capped (where tis_cap is set): means of the weight and of where it is the cap.
     logprob_gap_mean, logprob_gap_max, logprob_gap_k3: |learner - rollout|
       log-prob, before any change: first minibatch of the first epoch.
-    kl: k3 to the reference over the whole batch, as sampled, 0 without one; kl_coef: as used.
+    kl: k3 from the old to the reference over the whole batch, 0 without one; kl_coef: as used.
     explained_variance, value_mean, target_mean: of the critic as it scored the batch.
     skipped_updates: non-finite ones in this call; skipped_in_a_row: up to now.
     num_rows, num_tokens: filled rows, generated tokens.
@@ -304,7 +313,7 @@ def _batch_metrics(batch: TrainBatch, num_rows: Array) -> Metrics:
   """What is known before the update."""
   mask_BS = batch.episodes.tags.is_generated
   num_tokens = mask_BS.sum()
-  kl_BS = losses.kl(batch.episodes.logprob, batch.ref_logprob, 'k3')
+  kl_BS = losses.kl(batch.old_logprob, batch.ref_logprob, 'k3')
   return {
       'kl': losses.masked_mean(kl_BS, mask_BS, num_tokens),
       'explained_variance': losses.explained_variance(batch.value, batch.target, mask_BS),

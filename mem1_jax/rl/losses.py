@@ -46,6 +46,15 @@ def policy_loss(ratio_BS: Array, advantage_BS: Array, clip: float) -> Array:
   return -jnp.minimum(ratio_BS * advantage_BS, clipped_BS * advantage_BS)
 
 
+def truncated_weight(old_logprob_BS: Array, sampler_logprob_BS: Array, cap: float) -> Array:
+  """What a token counts that another policy sampled, [B, S]: min(pi_old / pi_sampler, cap).
+
+  Unbiased but for the cap, which bounds the variance (truncated importance sampling, Ionides
+  2008), for samplers whose numbers are not the learner's.
+  """
+  return jnp.minimum(ratio(old_logprob_BS, sampler_logprob_BS), cap)
+
+
 def is_clipped(ratio_BS: Array, advantage_BS: Array, clip: float) -> Array:
   """Where clipping took the policy gradient away, [B, S] bool.
 

@@ -22,6 +22,10 @@ def _params(config, mesh=None):
   return policy, params
 
 
+def _narrowed(dtype):
+  return lambda params: precision.narrowed(params, dtype)
+
+
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
 @pytest.mark.parametrize('variant', [small.QWEN2, small.QWEN3], ids=['qwen2', 'qwen3'])
 def test_every_use_of_a_parameter_casts_it_first(variant, dtype):
@@ -49,7 +53,7 @@ def test_a_program_casts_where_parameters_lie():
   shardings = sharding.tree(mesh, axes, params)
   params = jax.device_put(params, shardings)
   params['embed'] = {'embedding': params['embed']['embedding'].astype('bfloat16')}
-  got = precision.make_copy('bfloat16', params, shardings, shardings)(params)
+  got = precision.make_copy(_narrowed('bfloat16'), params, shardings, shardings)(params)
   jax.tree.map(np.testing.assert_array_equal, got, precision.narrowed(params, 'bfloat16'))
   assert jax.tree.all(jax.tree.map(lambda x, where: x.sharding == where, got, shardings))
   assert got['embed']['embedding'] is params['embed']['embedding']  # it was narrow
@@ -60,7 +64,7 @@ def test_a_program_gathers_what_is_split_over_an_axis():
   policy, params = _params(small.small_config(vocab_size=64, lora_alpha=4.0), mesh)
   shardings = sharding.tree(mesh, lora.logical_axes(policy.logical_axes()), params)
   params, target = jax.device_put(params, shardings), sharding.gathered(shardings, 'fsdp')
-  got = precision.make_copy('float32', params, shardings, target)(params)
+  got = precision.make_copy(_narrowed('float32'), params, shardings, target)(params)
   jax.tree.map(np.testing.assert_array_equal, got, params)
   assert got['final_norm']['scale'] is params['final_norm']['scale']  # it was whole
   assert got['embed']['embedding'].addressable_shards[0].data.shape == (32, 24)
@@ -73,7 +77,7 @@ def test_a_program_gathers_what_is_split_over_an_axis():
 def test_nothing_is_copied_where_nothing_is_wider(stored, computed):
   params = {'a': jnp.ones(3, stored), 'ids': jnp.zeros(2, jnp.int32)}
   where = jax.tree.map(lambda x: x.sharding, params)
-  got = precision.make_copy(computed, params, where, where)(params)
+  got = precision.make_copy(_narrowed(computed), params, where, where)(params)
   assert got is params
   assert all(x is y for x, y in zip(*map(jax.tree.leaves, (
       precision.narrowed(params, computed), params))))

@@ -32,8 +32,8 @@ VOCAB = 64  # more than the tokenizer's 16: the rest pads
 CONFIG = small_config(vocab_size=VOCAB, dim=32, ffn_dim=64, init_std=0.1, tie_embeddings=True,
                       lora_alpha=8.0)
 PPO = PPOConfig(
-    gamma=1.0, lam=0.95, whiten=True, clip=0.2, value_clip=0.5, epochs=1, num_minibatches=1,
-    micro_rows=8, kl_in='loss', kl_estimator='k3', kl_controller='fixed', kl_target=0.1,
+    gamma=1.0, lam=0.95, whiten=True, clip=0.2, tis_cap=0.0, value_clip=0.5,
+    epochs=1, num_minibatches=1, micro_rows=8, kl_in='loss', kl_estimator='k3', kl_controller='fixed', kl_target=0.1,
     kl_horizon=10.0, entropy_coef=0.01, temperature=1.0, num_valid=VOCAB - 4, logprob_chunk=32,
     has_reference=True, trunk_value_coef=0.0, loss_scale=1.0, max_skipped=3)
 # The state holds the gradient of the last step.

@@ -96,6 +96,28 @@ def test_the_gap_is_measured_before_any_change():
   np.testing.assert_allclose(metrics['logprob_gap_k3'], np.exp(0.5) - 1.5, rtol=1e-5)
 
 
+def test_tokens_of_another_sampler_are_weighed_by_the_learners_own_old_logprobs():
+  config = toy.config(whiten=False, tis_cap=2.0, epochs=1, num_minibatches=1, entropy_coef=0.0,
+                      kl_in='loss', kl_estimator='k3')
+  state, reference, score, update = _setup(config)
+  episodes = _episodes(state.policy)
+  mask = np.asarray(episodes.tags.is_generated)
+  # Half of the tokens were likelier to the sampler, the others less likely, beyond the cap.
+  lie = np.where(np.arange(ROWS)[:, None] % 2, np.log(2.0), -np.log(3.0)) * mask
+  sampled = dataclasses.replace(episodes, logprob=episodes.logprob + lie)
+  batch = score(state.policy, state.value, reference, state.kl_coef, sampled, ROWS)
+  np.testing.assert_allclose(np.asarray(batch.old_logprob)[mask],
+                             np.asarray(episodes.logprob)[mask], atol=1e-6)
+  _, metrics = update(jax.tree.map(jnp.copy, state), batch, ROWS, KEY, None)
+  np.testing.assert_allclose(metrics['ratio_max'], 1.0, atol=1e-6)
+  np.testing.assert_allclose(metrics['tis_weight'], (0.5 + 2.0) / 2, rtol=1e-5)
+  np.testing.assert_allclose(metrics['tis_capped'], 0.5)
+  weight = np.where(np.arange(ROWS)[:, None] % 2, 0.5, 2.0)
+  want = -(weight * np.asarray(batch.advantage))[mask].mean()
+  np.testing.assert_allclose(metrics['policy_loss'], want, rtol=1e-5)
+  np.testing.assert_allclose(metrics['logprob_gap_max'], np.log(3.0), rtol=1e-5)
+
+
 def test_score_by_hand():
   config = toy.config(whiten=False, gamma=0.5, lam=1.0)
   state, reference, score, _ = _setup(config)

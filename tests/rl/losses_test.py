@@ -85,3 +85,9 @@ def test_adaptive_kl_coefficient_by_hand():
   np.testing.assert_allclose(adapt(1.0), 0.1 * 1.1, rtol=1e-6)  # held at +20 %
   np.testing.assert_allclose(adapt(0.0), 0.1 * 0.9, rtol=1e-6)  # held at -20 %
   np.testing.assert_allclose(adapt(np.nan), 0.1, rtol=1e-6)
+
+
+def test_what_another_policy_sampled_counts_by_the_ratio_up_to_the_cap():
+  old, sampler = jnp.array([[0.2, 0.4, 0.9, 0.3]]), jnp.array([[0.4, 0.4, 0.1, 0.2]])
+  weight = losses.truncated_weight(jnp.log(old), jnp.log(sampler), 2.0)
+  np.testing.assert_allclose(weight, [[0.5, 1, 2, 1.5]], rtol=1e-5)

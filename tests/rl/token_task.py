@@ -19,8 +19,8 @@ from mem1_jax.rl.config import PPOConfig
 
 VOCAB = 6  # 4 that can be sampled, 2 that pad the vocabulary
 CONFIG = PPOConfig(
-    gamma=1.0, lam=0.95, whiten=True, clip=0.2, value_clip=0.5, epochs=2, num_minibatches=2,
-    micro_rows=2, kl_in='reward', kl_estimator='k1', kl_controller='fixed', kl_target=0.1,
+    gamma=1.0, lam=0.95, whiten=True, clip=0.2, tis_cap=0.0, value_clip=0.5,
+    epochs=2, num_minibatches=2, micro_rows=2, kl_in='reward', kl_estimator='k1', kl_controller='fixed', kl_target=0.1,
     kl_horizon=10.0, entropy_coef=0.01, temperature=1.0, num_valid=4, logprob_chunk=4,
     has_reference=True, trunk_value_coef=0.0, loss_scale=1.0, max_skipped=3)
 NETWORKS = networks.Networks(
