@@ -143,7 +143,7 @@ def parse(argv=None):
       description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--sections', nargs='+', default=list(SECTIONS), choices=SECTIONS)
   parser.add_argument('--slots', type=int, default=32, help='episodes side by side')
-  parser.add_argument('--waves', type=int, default=6,
+  parser.add_argument('--waves', type=int, default=8,
                       help='episodes of ours for each slot; of the others it is one')
   parser.add_argument('--turns', type=int, default=6)
   for name, tokens in (('question', 128), ('reply', 128), ('longest', 256)):
@@ -156,7 +156,7 @@ def parse(argv=None):
   parser.add_argument('--model', default='small', choices=models.NAMES)
   parser.add_argument('--dtype', default='float32', help='of computation')
   parser.add_argument('--threads', type=int, default=2, help='of each peer, on a CPU')
-  parser.add_argument('--devices', type=int, default=1, help='that ours makes of a CPU')
+  parser.add_argument('--devices', type=int, default=2, help='that ours makes of a CPU')
   parser.add_argument('--prefill-chunk', type=int, default=64, help='as rollout.prefill_chunk')
   parser.add_argument('--decode-steps', type=int, default=16, help='as rollout.decode_steps')
   parser.add_argument('--refill-rows', type=int, default=0, help='as rollout.refill_rows')

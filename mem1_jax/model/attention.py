@@ -48,6 +48,10 @@ class RowAttention:
           check_vma=False)  # kernels do not say along which axes their outputs vary
     return attention(q_BSNH, k_BSKH, v_BSKH, key_end_BS, plan)
 
+  @property
+  def platform(self) -> str:
+    return self.mesh.devices.flat[0].platform
+
   def _choose(self, num_positions, dtype):
     return ops.choose(self.implementation, self.mesh.devices.flat[0], num_positions, dtype)
 
@@ -102,7 +106,8 @@ class Attention(nn.Module):
     if isinstance(inputs, Packed):
       out_BSNH = self.row_attention(q_BSNH, k_BSKH, v_BSKH, inputs.key_end, inputs.plan)
     else:
-      out_BSNH = attend(q_BSNH, k_BSKH, v_BSKH, inputs.cache, layer)
+      out_BSNH = attend(q_BSNH, k_BSKH, v_BSKH, inputs.cache, layer,
+                        self.row_attention.platform != 'tpu')
     out_BSD = layers.Linear(
         config, (N, H), (D,), ('heads', 'head', 'embed'), use_bias=config.o_bias,
         name='o')(out_BSNH)

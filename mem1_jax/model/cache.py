@@ -6,10 +6,12 @@ in place, and a step costs what is live, not what is allocated.
 """
 
 import dataclasses
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from mem1_jax.arrays import Array, KVCache
 from mem1_jax.model.config import ModelConfig
@@ -17,9 +19,14 @@ from mem1_jax.ops import masks
 from mem1_jax.parallel import sharding
 
 BLOCK = 64
+_PARTS = 1, 2, 4, 8  # of the rows: what further blocks are read for
 LOGICAL_AXES = KVCache(
     k=('layers', 'batch', 'length', 'kv_heads', 'head'),
     v=('layers', 'batch', 'length', 'kv_heads', 'head'), length=('batch',))
+# A window of each row [L, T, K, H] at its own index.
+_WRITES = jax.lax.ScatterDimensionNumbers(
+    update_window_dims=(0, 2, 3, 4), inserted_window_dims=(), scatter_dims_to_operand_dims=(2,),
+    operand_batching_dims=(1,), scatter_indices_batching_dims=(0,))
 _LOWEST = -1e30  # finite: exp(_LOWEST - _LOWEST) is 1, not nan
 
 
@@ -48,11 +55,22 @@ def write(cache: KVCache, k_LBTKH: Array, v_LBTKH: Array, num_tokens_B: Array) -
     ValueError: T > M.
   """
   M, T = cache.k.shape[2], k_LBTKH.shape[2]
+  length_B = cache.length + num_tokens_B.astype(jnp.int32)
+  if T == 1:
+    return KVCache(_write_one(cache.k, cache.length, k_LBTKH),
+                   _write_one(cache.v, cache.length, v_LBTKH), length_B)
   if T > M:
     raise ValueError(f'{T} tokens do not fit a cache of {M}: extend in chunks of at most {M}')
   return KVCache(
       k=_write(cache.k, cache.length, k_LBTKH), v=_write(cache.v, cache.length, v_LBTKH),
-      length=cache.length + num_tokens_B.astype(jnp.int32))
+      length=length_B)
+
+
+def _write_one(cache_LBMKH, length_B, new_LB1KH):
+  """Nothing is read: a TPU would copy the cache to another layout for it, every step."""
+  return jax.lax.scatter(
+      cache_LBMKH, length_B[:, None], new_LB1KH.astype(cache_LBMKH.dtype), _WRITES,
+      indices_are_sorted=True, unique_indices=True, mode='drop')
 
 
 def _write(cache_LBMKH, length_B, new_LBTKH):
@@ -71,39 +89,61 @@ def _write(cache_LBMKH, length_B, new_LBTKH):
       new_LBTKH, jnp.maximum(offset_BT, 0)[None, :, :, None, None], axis=2)
   window_LBTKH = jnp.where((offset_BT >= 0)[None, :, :, None, None], shifted_LBTKH, old_LBTKH)
   return jax.lax.scatter(
-      cache_LBMKH, start_B[:, None], window_LBTKH.astype(cache_LBMKH.dtype),
-      jax.lax.ScatterDimensionNumbers(
-          update_window_dims=(0, 2, 3, 4), inserted_window_dims=(),
-          scatter_dims_to_operand_dims=(2,), operand_batching_dims=(1,),
-          scatter_indices_batching_dims=(0,)),
+      cache_LBMKH, start_B[:, None], window_LBTKH.astype(cache_LBMKH.dtype), _WRITES,
       indices_are_sorted=True, unique_indices=True, mode='promise_in_bounds')
 
 
-def attend(
-    q_BTNH: Array, k_BTKH: Array, v_BTKH: Array, cache: KVCache, layer: Array) -> Array:
+def attend(q_BTNH: Array, k_BTKH: Array, v_BTKH: Array, cache: KVCache, layer: Array,
+           takes_rows: bool = True) -> Array:
   """Attention of T new tokens to a layer's cached tokens and, causally, to each other.
 
-  Loops over blocks of the cache up to the longest row, with the online softmax in float32
-  (float64 for float64). A single new token's heads share one product over keys as they lie in
-  memory, zeros where a head meets another group's: reading them is what costs then. Not where
-  heads are split over devices, whose product would have to be summed over them.
+  Loops over blocks of the cache with the online softmax in float32 (float64 for float64). Each
+  group of devices that has rows, or heads, of its own computes them without hearing of the others.
+
+  Args:
+    takes_rows: whether blocks of some rows alone may be read, where few rows reach so far. Not on a
+      TPU, whose compiler would copy the cache to another layout for it.
 
   Returns:
     [B, T, N, H] in the dtype of q.
   """
+  mesh = jax.sharding.get_abstract_mesh()
+  on_device = functools.partial(_attend, takes_rows=takes_rows)
+  if mesh.size <= 1:
+    return on_device(q_BTNH, k_BTKH, v_BTKH, cache, layer)
+  where = sharding.named(mesh, LOGICAL_AXES.k, cache.k.shape).spec
+  lies = KVCache(where, where, PartitionSpec(where[1]))
+  tokens = PartitionSpec(where[1], None, where[3], None)
+  return jax.shard_map(
+      on_device, in_specs=(tokens, tokens, tokens, lies, PartitionSpec()), out_specs=tokens,
+      check_vma=False)(q_BTNH, k_BTKH, v_BTKH, cache, layer)
+
+
+def _attend(q_BTNH, k_BTKH, v_BTKH, cache, layer, takes_rows):
+  """`attend` on one device.
+
+  A single new token's heads share one product over keys as they lie in memory, zeros where a head
+  meets another group's: reading them is what costs then.
+  """
   B, T, N, H = q_BTNH.shape
   K = cache.k.shape[3]
-  if T > 1 or jax.sharding.get_abstract_mesh().shape.get('tensor', 1) > 1:
-    return _attend(q_BTNH, k_BTKH, v_BTKH, cache, layer, H**-0.5)
+  if T > 1:
+    return _over_blocks(q_BTNH, k_BTKH, v_BTKH, cache, layer, H**-0.5, (B,))
   own_1K1K1 = jnp.eye(K, dtype=q_BTNH.dtype)[None, :, None, :, None]
   q_BKGKH = q_BTNH.reshape(B, K, N // K, 1, H) * own_1K1K1
-  out_BTND = _attend(q_BKGKH.reshape(B, T, N, K * H), k_BTKH, v_BTKH, cache, layer, H**-0.5)
+  out_BTND = _over_blocks(
+      q_BKGKH.reshape(B, T, N, K * H), k_BTKH, v_BTKH, cache, layer, H**-0.5,
+      _row_counts(B) if takes_rows else (B,))
   out_BKGKH = out_BTND.reshape(B, K, N // K, K, H) * own_1K1K1
   return out_BKGKH.sum(3).reshape(B, T, N, H)
 
 
-def _attend(q_BTNH, k_BTKH, v_BTKH, cache, layer, scale):
-  """`attend` with heads of the width of q: as many make up the last two axes of k and v."""
+def _over_blocks(q_BTNH, k_BTKH, v_BTKH, cache, layer, scale, sizes):
+  """`_attend` with heads of the width of q: as many make up the last two axes of k and v.
+
+  The blocks that most rows reach into are read for all B rows, further ones for the longest of them
+  alone, as many as `sizes` has next: so cost follows what is live.
+  """
   B, T, N, H = q_BTNH.shape
   M, K = cache.k.shape[2], math.prod(k_BTKH.shape[2:]) // H
   k_BTKH, v_BTKH = (x.reshape(B, T, K, H) for x in (k_BTKH, v_BTKH))
@@ -114,27 +154,52 @@ def _attend(q_BTNH, k_BTKH, v_BTKH, cache, layer, scale):
   q_BTKGH = (q_BTNH * query_scale).reshape(B, T, K, N // K, H)
   q_BKrH = q_BTKGH.transpose(0, 2, 3, 1, 4).reshape(B, K, -1, H)
 
-  def visit(i, state):
+  def read(x_LBMKH, start, rows_b):
+    shape = (x_LBMKH.shape[3], x_LBMKH.shape[4])
+    if rows_b is None:
+      at = tuple(jnp.int32(index) for index in (layer, 0, start, 0, 0))
+      x_BcKH = jax.lax.dynamic_slice(x_LBMKH, at, (1, B, block, *shape))
+    else:
+      index = jnp.stack([jnp.full_like(rows_b, layer), rows_b, jnp.full_like(rows_b, start)], -1)
+      x_BcKH = jax.lax.gather(
+          x_LBMKH, index, jax.lax.GatherDimensionNumbers(
+              offset_dims=(1, 2, 3), collapsed_slice_dims=(0, 1), start_index_map=(0, 1, 2)),
+          slice_sizes=(1, 1, block, *shape), mode='promise_in_bounds')
+    return x_BcKH.reshape(-1, block, K, H)
+
+  def visit(q_bKrH, length_b, rows_b, i, state):
     # The last block is moved back to stay inside M; what the previous one covered is masked.
     start = jnp.minimum(i * block, M - block)
     key_1c = (start + jnp.arange(block, dtype=jnp.int32))[None]
-    mask_B1c = ((key_1c < cache.length[:, None]) & (key_1c >= i * block))[:, None]
-    at = tuple(jnp.int32(index) for index in (layer, 0, start, 0, 0))
-    k_BcKH, v_BcKH = (
-        jax.lax.dynamic_slice(x, at, (1, B, block, *x.shape[3:])).reshape(B, block, K, H)
-        for x in (cache.k, cache.v))
-    return _accumulate(state, q_BKrH, k_BcKH, v_BcKH, mask_B1c, score_scale)
+    mask_b1c = ((key_1c < length_b[:, None]) & (key_1c >= i * block))[:, None]
+    k_bcKH, v_bcKH = (read(x, start, rows_b) for x in (cache.k, cache.v))
+    return _accumulate(state, q_bKrH, k_bcKH, v_bcKH, mask_b1c, score_scale)
 
   zeros_BKr = jnp.zeros(q_BKrH.shape[:-1], dtype)
-  state = jax.lax.fori_loop(
-      0, (jnp.minimum(cache.length.max(), M) + block - 1) // block, visit,
-      (jnp.zeros(q_BKrH.shape, dtype), zeros_BKr + _LOWEST, zeros_BKr))
+  state = jnp.zeros(q_BKrH.shape, dtype), zeros_BKr + _LOWEST, zeros_BKr
+  order_B = jnp.argsort(-cache.length).astype(jnp.int32)
+  blocks_B = (jnp.minimum(cache.length[order_B], M) + block - 1) // block  # falling
+  begin = 0
+  for size, fewer in zip(sizes, (*sizes[1:], 0)):
+    rows_b = order_B[:size] if size < B else None
+    of = (lambda x: x) if rows_b is None else (lambda x: x[rows_b])  # noqa: B023
+    end = blocks_B[fewer]
+    new = jax.lax.fori_loop(begin, end, functools.partial(
+        visit, of(q_BKrH), of(cache.length), rows_b), jax.tree.map(of, state))
+    state = new if rows_b is None else jax.tree.map(
+        lambda x, y: x.at[rows_b].set(y), state, new)  # noqa: B023
+    begin = end
   index_T = jnp.arange(T, dtype=jnp.int32)
   is_causal_TT = masks.visible(index_T[:, None], index_T[None, :], jnp.int32(T))
   acc_BKrH, _, sum_BKr = _accumulate(
       state, q_BKrH, k_BTKH, v_BTKH, jnp.tile(is_causal_TT, (N // K, 1))[None], score_scale)
   out_BKGTH = (acc_BKrH / sum_BKr[..., None]).reshape(B, K, N // K, T, H)
   return out_BKGTH.transpose(0, 3, 1, 2, 4).reshape(B, T, N, H).astype(q_BTNH.dtype)
+
+
+def _row_counts(num_rows: int) -> tuple[int, ...]:
+  """All rows, half of them, …: falling, down to an eighth."""
+  return tuple(dict.fromkeys(max(1, num_rows // part) for part in _PARTS))
 
 
 def _accumulate(state, q_BKrH, k_BcKH, v_BcKH, mask_Brc, scale):

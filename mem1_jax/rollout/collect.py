@@ -50,7 +50,7 @@ class _Run:
   on_done: Callable[[Trajectory], None]
   num_active: int = 0  # slots of all processes that decode
   is_idle: bool = False  # the last tick had nothing for any program
-  is_filling: bool = False  # the last tick left ready turns for which there are slots
+  is_filling: bool = False  # the last tick left so many ready turns that a refill follows
   patience_s: float = 0.0
   done: dict[int, Trajectory] = dataclasses.field(default_factory=dict)
   stats: RolloutStats = dataclasses.field(default_factory=RolloutStats)
@@ -84,6 +84,7 @@ class Collector:
     self._max_tokens = engine.config.turn_capacity  # of the run under way
     owners = multihost.owners(engine.rows, engine.num_groups * engine.slots_per_group)
     self._owner = owners[::engine.slots_per_group]  # of each group
+    self._refill_size = engine.num_groups * engine.refill_rows
     self._count = jax.jit(lambda x_nc: x_nc.sum(0), out_shardings=engine.whole)
 
   def run(self, params: Params, jobs: Iterable[Job], options: Sampling, iteration: int = 0,
@@ -110,10 +111,11 @@ class Collector:
         break
       if counts['reads'] or counts['refills']:
         store, slots = self._prefill(params, store, slots, tick, arrays, counts, run)
-      if run.num_active and not counts['more']:
-        slots = self._decode(params, slots, options, run)
+      # Less than a whole refill waits for the next one: it would cost as much.
+      run.is_filling = counts['more'] >= (1 if self._is_lockstep else self._refill_size)
       run.is_idle = not (run.num_active or counts['refills'])
-      run.is_filling = counts['more'] > 0
+      if run.num_active and not run.is_filling:
+        slots = self._decode(params, slots, options, run)
     done, stats = _together(run)
     stats.seconds = time.monotonic() - begun
     return [done[i] for i in sorted(done)], stats

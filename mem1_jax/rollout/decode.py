@@ -115,11 +115,11 @@ def decode(policy: Any, params: Params, slots: Slots, options: Sampling, table: 
   """
   head_DV = policy.head(params)
   limit = jnp.minimum(options.max_tokens, config.turn_capacity)
-  num_before = slots.is_active.sum(dtype=jnp.int32)
+  num_before = _num_active(slots)
   index_1R = jnp.arange(config.turn_capacity)[None]
 
   def body(state):
-    slots, step, num_sampled = state
+    slots, step, num_sampled, num_active = state
     is_active_B, old = slots.is_active, slots.turn
     logits_BV = sampling_logits(slots.hidden, head_DV, options.temperature, config.num_valid)
     key_B = jax.random.wrap_key_data(slots.key, impl='threefry2x32')
@@ -146,17 +146,21 @@ def decode(policy: Any, params: Params, slots: Slots, options: Sampling, table: 
         is_active_B.astype(jnp.int32), slots.cache)
     slots = Slots(cache, is_active_B & (stop_B == Stop.LENGTH) & (turn.length < limit), automaton_B,
                   recent_Bp, repeats_Bp, hidden_B1D[:, 0], slots.key, slots.position, turn)
-    return slots, step + 1, num_sampled + is_active_B.sum(dtype=jnp.int32)
+    return slots, step + 1, num_sampled + num_active, _num_active(slots)
 
   def goes_on(state):
-    slots, step, _ = state
-    num_active = slots.is_active.sum(dtype=jnp.int32)
+    _, step, _, num_active = state
     return (step < config.decode_steps) & (num_active > jnp.maximum(num_before - enough, 0))
 
   with jax.named_scope('decode'):
-    slots, num_steps, num_sampled = jax.lax.while_loop(
-        goes_on, body, (slots, jnp.int32(0), jnp.int32(0)))
-  return slots, Report(num_steps, num_sampled, slots.is_active.sum(dtype=jnp.int32))
+    slots, *counts = jax.lax.while_loop(
+        goes_on, body, (slots, jnp.int32(0), jnp.int32(0), num_before))
+  return slots, Report(*counts)
+
+
+def _num_active(slots: Slots) -> Array:
+  """Over all devices, which agree on it once a step."""
+  return slots.is_active.sum(dtype=jnp.int32)
 
 
 def copy(source: KVCache, source_row: Array | None, target: KVCache, target_row: Array,

@@ -1,10 +1,14 @@
 """From logits to a token, the same way for every slot whatever the others do."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mem1_jax.arrays import Array, pytree
+
+_PIECES = 256  # of the vocabulary, at most
 
 
 @pytree
@@ -76,13 +80,38 @@ def sample(logits_BV: Array, key_B: Array, step_B: Array, options: Sampling):
   `step_B` counts the tokens of each slot's turn: with the key it fixes the random numbers.
   """
   def draw(logits_BV):
-    gumbel_BV = jax.vmap(
-        lambda key, step: jax.random.gumbel(jax.random.fold_in(key, step), logits_BV.shape[-1:],
-                                            jnp.float32))(key_B, step_B)
-    return jnp.argmax(truncate(logits_BV, options.top_k, options.top_p) + gumbel_BV, axis=-1)
+    uniform_B2 = jax.vmap(lambda key, step: jax.random.uniform(
+        jax.random.fold_in(key, step), (2,), jnp.float32))(key_B, step_B)
+    return categorical(truncate(logits_BV, options.top_k, options.top_p), uniform_B2)
 
-  # Random numbers for every id of the vocabulary are a large part of a small model's step.
-  token_B = jax.lax.cond(options.is_greedy, lambda x: jnp.argmax(x, axis=-1), draw, logits_BV)
+  token_B = jax.lax.cond(options.is_greedy, lambda x: jnp.argmax(x, axis=-1).astype(jnp.int32),
+                         draw, logits_BV)
   logprob_BV = jax.nn.log_softmax(logits_BV, axis=-1)
   logprob_B = jnp.take_along_axis(logprob_BV, token_B[:, None], axis=-1)[:, 0]
-  return token_B.astype(jnp.int32), logprob_B
+  return token_B, logprob_B
+
+
+def categorical(logits_BV: Array, uniform_B2: Array) -> Array:
+  """A token of each row's softmax, [B] int32, from two uniform numbers in [0, 1).
+
+  By the inverse of the distribution function: a piece of the vocabulary first, a token of it then,
+  so that no sum is long and no uniform number too coarse for rare tokens. It takes an exponential
+  for each id, which the log-prob needs, too; a Gumbel number for each would cost more than the
+  logits of a small model.
+  """
+  B, V = logits_BV.shape
+  num_pieces = math.gcd(V, _PIECES)  # a power of two: devices that share the vocabulary have whole ones
+  weight_BV = jnp.exp(logits_BV - logits_BV.max(axis=-1, keepdims=True))
+  weight_Bnp = weight_BV.reshape(B, num_pieces, -1)
+  piece_B = _invert(weight_Bnp.sum(-1), uniform_B2[:, 0])
+  # Not a gather, which would bring all pieces to every device.
+  is_it_Bn1 = (jnp.arange(num_pieces)[None] == piece_B[:, None])[..., None]
+  weight_Bp = jnp.where(is_it_Bn1, weight_Bnp, 0).sum(1)
+  return piece_B * (V // num_pieces) + _invert(weight_Bp, uniform_B2[:, 1])
+
+
+def _invert(weight_Bn: Array, uniform_B: Array) -> Array:
+  """The first index at which the sum of weights passes the uniform share of all."""
+  sum_Bn = jnp.cumsum(weight_Bn, axis=-1)
+  # A uniform number is a whole float below 1: its share of the sum is below the sum.
+  return jnp.argmax(sum_Bn > uniform_B[:, None] * sum_Bn[:, -1:], axis=-1).astype(jnp.int32)

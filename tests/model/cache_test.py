@@ -1,5 +1,7 @@
 """Writing into rows of different lengths, and attending to what is there."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,6 +58,27 @@ def test_attend_equals_the_reference_on_what_is_live(lengths, capacity):
     key_end = jnp.full((1, length + T), length + T)
     expected = attention_reference(padded, *whole, key_end)[0, length:]
     np.testing.assert_allclose(out[row], expected, atol=1e-5)
+
+
+def test_single_tokens_read_the_blocks_of_rows_that_reach_so_far():
+  """Eight rows of very different lengths, whose blocks are read for 8, 4, 2 and 1 of them."""
+  lengths, capacity = [500, 3, 250, 64, 0, 130, 65, 400], 512
+  shape, size = (1, 8, capacity, K, H), len(lengths)
+  cache = KVCache(*(jax.random.normal(jax.random.key(i), shape) for i in (0, 1)),
+                  jnp.asarray(lengths, jnp.int32))
+  q, k, v = (jax.random.normal(jax.random.key(i), (size, 1, n, H))
+             for i, n in ((2, 2 * K), (3, K), (4, K)))
+  out = jax.jit(cache_lib.attend)(q, k, v, cache, jnp.int32(0))
+  for row, length in enumerate(lengths):
+    whole = [jnp.concatenate([old[0, row, :length], new[row]])[None]
+             for old, new in ((cache.k, k), (cache.v, v))]
+    padded = jnp.pad(q[row], ((length, 0), (0, 0), (0, 0)))[None]
+    key_end = jnp.full((1, length + 1), length + 1)
+    expected = attention_reference(padded, *whole, key_end)[0, length:]
+    np.testing.assert_allclose(out[row], expected, atol=1e-5)
+  # A row's numbers are its own, whatever the others' lengths.
+  alone = dataclasses.replace(cache, length=jnp.zeros(size, jnp.int32).at[2].set(250))
+  np.testing.assert_array_equal(jax.jit(cache_lib.attend)(q, k, v, alone, jnp.int32(0))[2], out[2])
 
 
 def test_stale_entries_are_never_seen():

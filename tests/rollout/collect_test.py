@@ -285,7 +285,8 @@ def test_lock_step_gives_the_same_episodes(kind, monkeypatch):
     trajectories, stats = wild(AGENTS[kind], is_lockstep=True)
   expected, free = immediate(kind)
   assert trajectories == expected
-  assert stats.occupancy < free.occupancy
+  if kind == 'memory':  # the others keep their slots, waiting or not
+    assert stats.occupancy < free.occupancy
 
 
 def test_lock_step_begins_turns_in_all_slots_however_few_are_refilled_at_a_time(monkeypatch):

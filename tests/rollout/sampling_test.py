@@ -52,6 +52,27 @@ def test_frequencies():
   assert not np.array_equal(token, draw(sampling.sampling(), step=1)[0])
 
 
+@pytest.mark.parametrize('size', [7, 96, 512])
+def test_frequencies_over_pieces_of_a_vocabulary(size):
+  logits = 1.5 * jax.random.normal(jax.random.key(size), (1, size)) - 1e30 * (
+      jnp.arange(size) % 5 == 4)[None]  # ids that cannot be sampled
+  token, _ = draw(sampling.sampling(), num=20_000, logits=logits)
+  counts, share = np.bincount(token, minlength=size), np.asarray(jax.nn.softmax(logits[0]))
+  assert not counts[share == 0].any()
+  expected = 20_000 * share[share > 0]
+  chi2 = ((counts[share > 0] - expected)**2 / expected).sum()
+  freedom = (share > 0).sum() - 1
+  assert abs(chi2 - freedom) < 4 * np.sqrt(2 * freedom)
+
+
+def test_the_ends_of_the_uniform_numbers_are_tokens_that_may_be_sampled():
+  logits = jnp.log(jnp.array([[0.0, 1e-30, 1.0, 1e-9, 0.0, 0.0, 0.0, 0.0]]))
+  last = np.nextafter(np.float32(1), np.float32(0))
+  for first, second, want in ((0.0, 0.0, 1), (0.5, 0.5, 2), (last, last, 2)):
+    uniform = jnp.array([[first, second]], jnp.float32)
+    assert int(sampling.categorical(logits, uniform)[0]) == want
+
+
 def test_truncated_frequencies_keep_the_whole_distributions_logprob():
   token, logprob = draw(sampling.sampling(top_k=2))
   counts = np.bincount(token, minlength=4) / 4000
