@@ -3,7 +3,7 @@
 B rows or slots · T turns · S positions computed · M positions attended ·
 P question capacity · C context capacity of a turn (carry) · R tokens per turn ·
 L layers · D width · F ffn · V vocabulary · N query heads · K kv heads ·
-G = N/K · H head width.
+G = N/K · H head width · E = K·H.
 
 Every [B, S] float is aligned to the token it describes.
 """
@@ -49,8 +49,8 @@ class Tags:
 class KVCache:
   """Keys and values of what a slot has read; `length` tokens of each row count."""
 
-  k: Array  # [L, B, M, K, H]
-  v: Array  # [L, B, M, K, H]
+  k: Array  # [L, B, M, E]: heads side by side, as a TPU stores them without padding
+  v: Array  # [L, B, M, E]
   length: Array  # [B] int32
 
 

@@ -5,7 +5,6 @@ step stores those of all layers. So no loop carries the cache but the caller's, 
 in place, and a step costs what is live, not what is allocated.
 """
 
-import dataclasses
 import functools
 import math
 
@@ -21,29 +20,27 @@ from mem1_jax.parallel import sharding
 BLOCK = 64
 _PARTS = 1, 2, 4, 8  # of the rows: what further blocks are read for
 LOGICAL_AXES = KVCache(
-    k=('layers', 'batch', 'length', 'kv_heads', 'head'),
-    v=('layers', 'batch', 'length', 'kv_heads', 'head'), length=('batch',))
-# A window of each row [L, T, K, H] at its own index.
-_WRITES = jax.lax.ScatterDimensionNumbers(
-    update_window_dims=(0, 2, 3, 4), inserted_window_dims=(), scatter_dims_to_operand_dims=(2,),
-    operand_batching_dims=(1,), scatter_indices_batching_dims=(0,))
+    k=('layers', 'batch', 'length', 'kv_heads'), v=('layers', 'batch', 'length', 'kv_heads'),
+    length=('batch',))
 _LOWEST = -1e30  # finite: exp(_LOWEST - _LOWEST) is 1, not nan
 
 
 def init_cache(config: ModelConfig, batch: int, capacity: int) -> KVCache:
   """An empty cache of `batch` rows with room for `capacity` tokens each."""
-  shape = (config.num_layers, batch, capacity, config.num_kv_heads, config.head_dim)
+  shape = (config.num_layers, batch, capacity, config.num_kv_heads * config.head_dim)
   return KVCache(
       k=jnp.zeros(shape, config.dtype), v=jnp.zeros(shape, config.dtype),
       length=jnp.zeros((batch,), jnp.int32))
 
 
-def shardings(mesh: jax.sharding.Mesh, cache: KVCache) -> KVCache:
-  """Where the arrays of `cache`, or of its shapes, lie on a mesh."""
-  return KVCache(**{
-      field.name: sharding.named(
-          mesh, getattr(LOGICAL_AXES, field.name), getattr(cache, field.name).shape)
-      for field in dataclasses.fields(KVCache)})
+def shardings(mesh: jax.sharding.Mesh, cache: KVCache, num_kv_heads: int) -> KVCache:
+  """Where the arrays of `cache`, or of its shapes, lie on a mesh: whole heads on each device."""
+  heads = sharding.named(mesh, LOGICAL_AXES.k, (*cache.k.shape[:3], num_kv_heads))
+  return KVCache(heads, heads, sharding.named(mesh, LOGICAL_AXES.length, cache.length.shape))
+
+
+def _specs(mesh, cache, num_kv_heads):
+  return jax.tree.map(lambda x: x.spec, shardings(mesh, cache, num_kv_heads))
 
 
 def write(cache: KVCache, k_LBTKH: Array, v_LBTKH: Array, num_tokens_B: Array) -> KVCache:
@@ -54,43 +51,80 @@ def write(cache: KVCache, k_LBTKH: Array, v_LBTKH: Array, num_tokens_B: Array) -
   Raises:
     ValueError: T > M.
   """
-  M, T = cache.k.shape[2], k_LBTKH.shape[2]
-  length_B = cache.length + num_tokens_B.astype(jnp.int32)
-  if T == 1:
-    return KVCache(_write_one(cache.k, cache.length, k_LBTKH),
-                   _write_one(cache.v, cache.length, v_LBTKH), length_B)
+  M, (*_, T, K, _) = cache.k.shape[2], k_LBTKH.shape
   if T > M:
     raise ValueError(f'{T} tokens do not fit a cache of {M}: extend in chunks of at most {M}')
-  return KVCache(
-      k=_write(cache.k, cache.length, k_LBTKH), v=_write(cache.v, cache.length, v_LBTKH),
-      length=length_B)
+  tokens = (x.astype(cache.k.dtype).reshape(*x.shape[:3], -1) for x in (k_LBTKH, v_LBTKH))
+  inputs = ((cache.k, cache.v), cache.length, tuple(tokens))
+  mesh = jax.sharding.get_abstract_mesh()
+  write_rows = _write
+  if mesh.size > 1:
+    lies = _specs(mesh, cache, K)
+    write_rows = jax.shard_map(
+        _write, in_specs=((lies.k, lies.v), lies.length, (lies.k, lies.v)),
+        out_specs=(lies.k, lies.v), check_vma=False)
+  return KVCache(*write_rows(*inputs), cache.length + num_tokens_B.astype(jnp.int32))
 
 
-def _write_one(cache_LBMKH, length_B, new_LB1KH):
-  """Nothing is read: a TPU would copy the cache to another layout for it, every step."""
-  return jax.lax.scatter(
-      cache_LBMKH, length_B[:, None], new_LB1KH.astype(cache_LBMKH.dtype), _WRITES,
-      indices_are_sorted=True, unique_indices=True, mode='drop')
+def _write(kv, length_B, new):
+  """Row by row, in place: for a scatter a TPU would copy the cache to another layout and back."""
+  L, B, M, E = kv[0].shape
+  T = new[0].shape[2]
+  padded = [jnp.pad(x_LBTE, ((0, 0), (0, 0), (T, 0), (0, 0))) for x_LBTE in new]
+
+  def row(b, kv):
+    # A window of T indices that stays inside the row: what it holds before `length` is kept.
+    start = jnp.minimum(length_B[b], M - T)
+    shift = length_B[b] - start
+    is_new_T = jnp.arange(T, dtype=jnp.int32) >= shift
+    at, shape = _index(0, b, start, 0), (L, 1, T, E)
+
+    def one(x_LBME, new_LBtE):
+      new_L1TE = jax.lax.dynamic_slice(new_LBtE, _index(0, b, T - shift, 0), shape)
+      window_L1TE = jnp.where(is_new_T[None, None, :, None], new_L1TE,
+                              jax.lax.dynamic_slice(x_LBME, at, shape))
+      return jax.lax.dynamic_update_slice(x_LBME, window_L1TE, at)
+
+    return tuple(map(one, kv, padded))
+
+  return jax.lax.fori_loop(0, B, row, kv)
 
 
-def _write(cache_LBMKH, length_B, new_LBTKH):
-  L, _, M, K, H = cache_LBMKH.shape
-  T = new_LBTKH.shape[2]
-  # A window of T indices that stays inside the row: what it holds before `length` is kept.
-  start_B = jnp.minimum(length_B, M - T)
-  offset_BT = jnp.arange(T, dtype=jnp.int32)[None] - (length_B - start_B)[:, None]
-  # Explicit dimension numbers: vmap would move B to the front, which copies the cache.
-  old_LBTKH = jax.lax.gather(
-      cache_LBMKH, start_B[:, None], jax.lax.GatherDimensionNumbers(
-          offset_dims=(0, 2, 3, 4), collapsed_slice_dims=(), start_index_map=(2,),
-          operand_batching_dims=(1,), start_indices_batching_dims=(0,)),
-      slice_sizes=(L, 1, T, K, H), mode='promise_in_bounds')
-  shifted_LBTKH = jnp.take_along_axis(
-      new_LBTKH, jnp.maximum(offset_BT, 0)[None, :, :, None, None], axis=2)
-  window_LBTKH = jnp.where((offset_BT >= 0)[None, :, :, None, None], shifted_LBTKH, old_LBTKH)
-  return jax.lax.scatter(
-      cache_LBMKH, start_B[:, None], window_LBTKH.astype(cache_LBMKH.dtype), _WRITES,
-      indices_are_sorted=True, unique_indices=True, mode='promise_in_bounds')
+def _index(*numbers):
+  return tuple(jnp.int32(number) for number in numbers)  # of one type in float64, too
+
+
+def copy(
+    source: KVCache, source_row: Array | None, target: KVCache, target_row: Array) -> KVCache:
+  """`target` with live tokens of `source` in some of its rows; on one device.
+
+  Args:
+    source: its `length` [g] is that of the rows taken.
+    source_row: [g]; None for all rows, in order.
+    target_row: [g], where they go; nowhere where the target has no such row.
+  """
+  L, num_rows, M, E = target.k.shape
+  size = min(source.k.shape[2], M)
+  block = min(BLOCK, size)
+  if source_row is None:
+    source_row = jnp.arange(target_row.shape[0], dtype=jnp.int32)
+  num_blocks_g = jnp.where(target_row < num_rows, -(-source.length // block), 0)
+
+  def row(j, kv):
+    def visit(i, kv):
+      start = jnp.minimum(i * block, size - block)  # the last block may be moved back
+
+      def one(to_LBME, from_LBME):
+        new = jax.lax.dynamic_slice(
+            from_LBME, _index(0, source_row[j], start, 0), (L, 1, block, E))
+        return jax.lax.dynamic_update_slice(to_LBME, new, _index(0, target_row[j], start, 0))
+
+      return tuple(map(one, kv, (source.k, source.v)))
+
+    return jax.lax.fori_loop(0, num_blocks_g[j], visit, kv)
+
+  k, v = jax.lax.fori_loop(0, target_row.shape[0], row, (target.k, target.v))
+  return KVCache(k, v, target.length.at[target_row].set(source.length, mode='drop'))
 
 
 def attend(q_BTNH: Array, k_BTKH: Array, v_BTKH: Array, cache: KVCache, layer: Array,
@@ -111,9 +145,8 @@ def attend(q_BTNH: Array, k_BTKH: Array, v_BTKH: Array, cache: KVCache, layer: A
   on_device = functools.partial(_attend, takes_rows=takes_rows)
   if mesh.size <= 1:
     return on_device(q_BTNH, k_BTKH, v_BTKH, cache, layer)
-  where = sharding.named(mesh, LOGICAL_AXES.k, cache.k.shape).spec
-  lies = KVCache(where, where, PartitionSpec(where[1]))
-  tokens = PartitionSpec(where[1], None, where[3], None)
+  lies = _specs(mesh, cache, k_BTKH.shape[2])
+  tokens = PartitionSpec(lies.k[1], None, lies.k[3], None)
   return jax.shard_map(
       on_device, in_specs=(tokens, tokens, tokens, lies, PartitionSpec()), out_specs=tokens,
       check_vma=False)(q_BTNH, k_BTKH, v_BTKH, cache, layer)
@@ -126,7 +159,7 @@ def _attend(q_BTNH, k_BTKH, v_BTKH, cache, layer, takes_rows):
   meets another group's: reading them is what costs then.
   """
   B, T, N, H = q_BTNH.shape
-  K = cache.k.shape[3]
+  K = k_BTKH.shape[2]
   if T > 1:
     return _over_blocks(q_BTNH, k_BTKH, v_BTKH, cache, layer, H**-0.5, (B,))
   own_1K1K1 = jnp.eye(K, dtype=q_BTNH.dtype)[None, :, None, :, None]
@@ -139,7 +172,7 @@ def _attend(q_BTNH, k_BTKH, v_BTKH, cache, layer, takes_rows):
 
 
 def _over_blocks(q_BTNH, k_BTKH, v_BTKH, cache, layer, scale, sizes):
-  """`_attend` with heads of the width of q: as many make up the last two axes of k and v.
+  """`_attend` with heads of the width of q: as many make up those of k and v side by side.
 
   The blocks that most rows reach into are read for all B rows, further ones for the longest of them
   alone, as many as `sizes` has next: so cost follows what is live.
@@ -154,18 +187,16 @@ def _over_blocks(q_BTNH, k_BTKH, v_BTKH, cache, layer, scale, sizes):
   q_BTKGH = (q_BTNH * query_scale).reshape(B, T, K, N // K, H)
   q_BKrH = q_BTKGH.transpose(0, 2, 3, 1, 4).reshape(B, K, -1, H)
 
-  def read(x_LBMKH, start, rows_b):
-    shape = (x_LBMKH.shape[3], x_LBMKH.shape[4])
+  def read(x_LBME, start, rows_b):
     if rows_b is None:
-      at = tuple(jnp.int32(index) for index in (layer, 0, start, 0, 0))
-      x_BcKH = jax.lax.dynamic_slice(x_LBMKH, at, (1, B, block, *shape))
+      x_bcE = jax.lax.dynamic_slice(x_LBME, _index(layer, 0, start, 0), (1, B, block, K * H))
     else:
       index = jnp.stack([jnp.full_like(rows_b, layer), rows_b, jnp.full_like(rows_b, start)], -1)
-      x_BcKH = jax.lax.gather(
-          x_LBMKH, index, jax.lax.GatherDimensionNumbers(
-              offset_dims=(1, 2, 3), collapsed_slice_dims=(0, 1), start_index_map=(0, 1, 2)),
-          slice_sizes=(1, 1, block, *shape), mode='promise_in_bounds')
-    return x_BcKH.reshape(-1, block, K, H)
+      x_bcE = jax.lax.gather(
+          x_LBME, index, jax.lax.GatherDimensionNumbers(
+              offset_dims=(1, 2), collapsed_slice_dims=(0, 1), start_index_map=(0, 1, 2)),
+          slice_sizes=(1, 1, block, K * H), mode='promise_in_bounds')
+    return x_bcE.reshape(-1, block, K, H)
 
   def visit(q_bKrH, length_b, rows_b, i, state):
     # The last block is moved back to stay inside M; what the previous one covered is masked.

@@ -128,6 +128,7 @@ class Policy:
       cache and the head are placed on it.
     apply: (params, tokens_BS, position_BS, key_end_BS) → hidden_BSD after the final norm.
     init_cache: (batch, capacity) → KVCache of length 0.
+    cache_shardings: (cache, or its shapes) → KVCache of the NamedSharding of each array.
     extend: (params, tokens_BT, position_BT, num_tokens_B, cache) → (hidden_BTD, cache). Row b's
       T tokens are written at cache indices length[b]…; token t sees the indices ≤ its own;
       length grows by num_tokens. The rest of the T are padding: their hidden states mean nothing
@@ -142,6 +143,7 @@ class Policy:
   mesh: jax.sharding.Mesh
   apply: Callable[[Params, Array, Array, Array], Array]
   init_cache: Callable[[int, int], KVCache]
+  cache_shardings: Callable[[KVCache], KVCache]
   extend: Callable[[Params, Array, Array, Array, KVCache], tuple[Array, KVCache]]
   head: Callable[[Params], Array]
 
@@ -207,6 +209,7 @@ def build_policy(config: ModelConfig, implementation: str = 'auto',
       mesh=mesh,
       apply=placed(_build_apply(model)),
       init_cache=lambda batch, capacity: cache_lib.init_cache(config, batch, capacity),
+      cache_shardings=lambda cache: cache_lib.shardings(mesh, cache, config.num_kv_heads),
       extend=placed(extend),
       head=placed(head))
 

@@ -41,7 +41,7 @@ class Refill:
 class Store:
   """What slots are refilled from."""
 
-  questions: KVCache  # [L, Q, P, K, H]
+  questions: KVCache  # [L, Q, P, E]
   desk: KVCache  # [L, g, …]: rows in which questions and contexts are read; nothing stays there
 
 
@@ -49,7 +49,7 @@ class Store:
 class Slots:
   """Turns under way; what is not active is free, or waits for the host to read it."""
 
-  cache: KVCache  # [L, B, M, K, H]
+  cache: KVCache  # [L, B, M, E]
   is_active: Array  # [B] bool
   automaton: Array  # [B] int32
   recent: Array  # [B, p] int32, the last tokens, the newest first
@@ -163,70 +163,16 @@ def _num_active(slots: Slots) -> Array:
   return slots.is_active.sum(dtype=jnp.int32)
 
 
-def copy(source: KVCache, source_row: Array | None, target: KVCache, target_row: Array,
-         num_groups: int) -> KVCache:
-  """`target` with live tokens of `source` in some of its rows.
-
-  Args:
-    source: its `length` [g] is that of the rows taken.
-    source_row: [g], rows of each group's part of the source; None for all of them, in order.
-    target_row: [g], where they go; `DROPPED` for nowhere.
-  """
-  size = min(source.k.shape[2], target.k.shape[2])
-  block = min(cache_lib.BLOCK, size)
-  # Explicit, as vmap would move the group to the front, which copies the cache.
-  gathers = jax.lax.GatherDimensionNumbers(
-      offset_dims=(0, 3, 4, 5), collapsed_slice_dims=(2,), start_index_map=(2, 3),
-      operand_batching_dims=(1,), start_indices_batching_dims=(0,))
-  scatters = jax.lax.ScatterDimensionNumbers(
-      update_window_dims=(0, 3, 4, 5), inserted_window_dims=(2,),
-      scatter_dims_to_operand_dims=(2, 3), operand_batching_dims=(1,),
-      scatter_indices_batching_dims=(0,))
-  if source_row is None:
-    source_row = jnp.arange(target_row.shape[0], dtype=jnp.int32) % (
-        target_row.shape[0] // num_groups)
-
-  def at(row, start):
-    row_nG = row.reshape(num_groups, -1)
-    return jnp.stack([row_nG, jnp.full_like(row_nG, start)], -1)
-
-  def visit(i, kv):
-    start = jnp.minimum(i * block, size - block)  # the last block may be moved back
-
-    def one(to_LBMKH, from_LBMKH):
-      L, _, _, K, H = from_LBMKH.shape
-      new = jax.lax.gather(
-          from_LBMKH.reshape(L, num_groups, -1, *from_LBMKH.shape[2:]), at(source_row, start),
-          gathers, slice_sizes=(L, 1, 1, block, K, H), mode='clip')
-      to_LnBMKH = to_LBMKH.reshape(L, num_groups, -1, *to_LBMKH.shape[2:])
-      return jax.lax.scatter(to_LnBMKH, at(target_row, start), new, scatters,
-                             mode='drop').reshape(to_LBMKH.shape)
-
-    return tuple(map(one, kv, (source.k, source.v)))
-
-  k, v = jax.lax.fori_loop(0, -(-source.length.max() // block), visit, (target.k, target.v))
-  return KVCache(k, v, _put_rows(target.length, target_row, source.length, num_groups))
+def lay(source: KVCache, row: Array, is_it: Array, keep: Array, desk: KVCache) -> KVCache:
+  """The desk with the leading `keep` tokens of rows of `source`, where `is_it`; on one device."""
+  length = jnp.minimum(keep, jnp.take(source.length, row, mode='clip'))
+  own_row = jnp.arange(row.shape[0], dtype=jnp.int32)
+  return cache_lib.copy(dataclasses.replace(source, length=length), row, desk,
+                        jnp.where(is_it, own_row, DROPPED))
 
 
-def take(x, index, num_groups):
-  """Rows [g, …] of [B, …]."""
-  split = x.reshape(num_groups, -1, *x.shape[1:])
-  taken = jax.vmap(lambda part, at: jnp.take(part, at, axis=0, mode='clip'))(
-      split, index.reshape(num_groups, -1))
-  return taken.reshape(-1, *x.shape[1:])
-
-
-def _put_rows(x, index, new, num_groups):
-  """[B, …] with rows [g, …] replaced."""
-  split = x.reshape(num_groups, -1, *x.shape[1:])
-  put = jax.vmap(lambda part, at, y: part.at[at].set(y, mode='drop'))(
-      split, index.reshape(num_groups, -1), new.reshape(num_groups, -1, *new.shape[1:]))
-  return put.reshape(x.shape)
-
-
-def put(slots: Slots, index: Array, new: Slots, num_groups: int) -> Slots:
-  """The slots with those rows replaced."""
-  cache = copy(new.cache, None, slots.cache, index, num_groups)
-  rest = jax.tree.map(lambda x, y: _put_rows(x, index, y, num_groups),
+def put(slots: Slots, index: Array, new: Slots) -> Slots:
+  """The slots with those rows replaced; on one device."""
+  rest = jax.tree.map(lambda x, y: x.at[index].set(y, mode='drop'),
                       dataclasses.replace(slots, cache=None), dataclasses.replace(new, cache=None))
-  return dataclasses.replace(rest, cache=cache)
+  return dataclasses.replace(rest, cache=cache_lib.copy(new.cache, None, slots.cache, index))

@@ -18,11 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mem1_jax.arrays import Array, KVCache, MemoryState, Params, Turn
+from mem1_jax.arrays import Array, MemoryState, Params, Turn
 from mem1_jax.model import cache as cache_lib
 from mem1_jax.parallel import multihost, sharding
 from mem1_jax.rollout import decode
-from mem1_jax.rollout.decode import DROPPED, Questions, Refill, Report, Slots, Store
+from mem1_jax.rollout.decode import Questions, Refill, Report, Slots, Store
 from mem1_jax.rollout.sampling import Sampling, sampling, slot_keys
 from mem1_jax.rollout.stop import build_stop_table
 from mem1_jax.types import Stop
@@ -94,6 +94,12 @@ class Engine:
                            self.slots_per_group, self.questions_per_group)
     self.state = jax.eval_shape(self._empty)
     store, slots = self.state_shardings = self._shardings()
+    self._lay = self._by_group(
+        decode.lay, (slots.cache, *(self.rows,) * 3, slots.cache), slots.cache)
+    self._file = self._by_group(
+        lambda desk, questions, row: cache_lib.copy(desk, None, questions, row),
+        (slots.cache, slots.cache, self.rows), slots.cache)
+    self._put = self._by_group(decode.put, (slots, self.rows, slots), slots)
     self.init = jax.jit(self._empty, out_shardings=(store, slots))
     self._read = jax.jit(
         self._read_program, donate_argnums=1, in_shardings=(params, store, self.rows),
@@ -163,31 +169,30 @@ class Engine:
         jnp.zeros((B, 2), jnp.uint32), zeros, turn)
 
   def _shardings(self):
-    store, slots = self.state
-    of_cache = functools.partial(cache_lib.shardings, self._policy.mesh)
+    _, slots = self.state
+    cache = self._policy.cache_shardings(slots.cache)  # of all caches: groups have rows of each
     by_row = jax.tree.map(lambda _: self.rows, dataclasses.replace(slots, cache=None))
-    return (Store(of_cache(store.questions), of_cache(store.desk)),
-            dataclasses.replace(by_row, cache=of_cache(slots.cache)))
+    return Store(cache, cache), dataclasses.replace(by_row, cache=cache)
+
+  def _by_group(self, function, inputs, output):
+    """`function` on each group's own rows, for arguments and a result of those shardings."""
+    if self._policy.mesh.size == 1:
+      return function
+    inputs, output = jax.tree.map(lambda x: x.spec, (inputs, output))
+    return jax.shard_map(function, mesh=self._policy.mesh, in_specs=inputs, out_specs=output,
+                         check_vma=False)
 
   def _read_program(self, params, store, new):
     desk = dataclasses.replace(store.desk, length=jnp.zeros_like(store.desk.length))
     desk, _ = decode.prefill(self._policy, params, desk, new.tokens, new.position, new.length,
                              self.config.prefill_chunk)
-    return Store(decode.copy(desk, None, store.questions, new.row, self.num_groups), desk)
+    return Store(self._file(desk, store.questions, new.row), desk)
 
   def _refill_program(self, params, store, slots, refill, numbers):
-    config, memory, n = self.config, refill.memory, self.num_groups
-    own_row = jnp.arange(refill.slot.shape[0], dtype=jnp.int32) % self.refill_rows  # on the desk
-
-    def lay(cache, row, is_it, desk):
-      """The rows' leading `keep` tokens, copied to the desk where `is_it`."""
-      length = jnp.minimum(memory.keep, decode.take(cache.length, row, n))
-      kept = KVCache(cache.k, cache.v, jnp.where(is_it, length, 0))
-      return decode.copy(kept, row, desk, jnp.where(is_it, own_row, DROPPED), n)
-
-    desk = lay(store.questions, refill.question, ~refill.is_own, store.desk)
+    config, memory = self.config, refill.memory
+    desk = self._lay(store.questions, refill.question, ~refill.is_own, memory.keep, store.desk)
     if config.keeps_turns:
-      desk = lay(slots.cache, refill.slot, refill.is_own, desk)
+      desk = self._lay(slots.cache, refill.slot, refill.is_own, memory.keep, desk)
     desk, hidden_gD = decode.prefill(self._policy, params, desk, memory.tokens, memory.position,
                                      memory.length, config.prefill_chunk)
     last_g1 = jnp.maximum(memory.length - 1, 0)[:, None]
@@ -203,7 +208,7 @@ class Engine:
         full(0, decode.PERIOD), hidden_gD, key_g, position_g,
         Turn(full(self._automaton.pad_id, R), jnp.zeros((num, R), slots.turn.logprob.dtype),
              full(0), full(Stop.LENGTH)))
-    return Store(store.questions, desk), decode.put(slots, refill.slot, fresh, n)
+    return Store(store.questions, desk), self._put(slots, refill.slot, fresh)
 
   def _decode_program(self, params, slots, table, options):
     return decode.decode(self._policy, params, slots, options, table, self._automaton, self.config,

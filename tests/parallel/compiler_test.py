@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.parallel import programs
+from tests.xla_flags import xla_flags
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -16,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
     0, pytest.param(programs.RANK, marks=pytest.mark.slow)], ids=['whole', 'lora'])
 def test_the_compiler_replicates_nothing_against_its_will(rank):
   environment = os.environ | {
-      'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+      'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': xla_flags(),
       'TF_CPP_MIN_LOG_LEVEL': '0', 'PYTHONPATH': str(ROOT), 'JAX_ENABLE_COMPILATION_CACHE': 'false'}
   run = subprocess.run(
       [sys.executable, '-m', 'tests.parallel.programs', str(rank)], cwd=ROOT, env=environment,

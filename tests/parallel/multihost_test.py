@@ -15,6 +15,7 @@ import pytest
 from mem1_jax import checkpoint, evaluate, metrics, sft, train
 from mem1_jax.parallel import multihost
 from tests.parallel import multihost_worker, programs
+from tests.xla_flags import xla_flags
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -32,7 +33,7 @@ def run(scenario, folder, num_devices, num_processes=2, timeout_s=150):
   for index, log in enumerate(logs):
     environment = os.environ | {
         'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT), 'PYTHONUNBUFFERED': '1',
-        'XLA_FLAGS': f'--xla_force_host_platform_device_count={num_devices}',
+        'XLA_FLAGS': xla_flags(num_devices),
         'JAX_COMPILATION_CACHE_DIR': str(ROOT / '.cache' / 'jax'),
         'JAX_COORDINATOR_ADDRESS': address, 'JAX_NUM_PROCESSES': str(num_processes),
         'JAX_PROCESS_ID': str(index)}

@@ -43,16 +43,16 @@ def test_turns_write_the_tokens_of_one_device(sizes, rank):
   np.testing.assert_array_equal(cache.length, whole.length)
   for slot, length in enumerate(whole.length):
     np.testing.assert_allclose(cache.k[:, slot, :length], whole.k[:, slot, :length], atol=1e-5)
-  # [L, B, M, K, H]: slots over data and fsdp, heads over tensor
+  # [L, B, M, E]: slots over data and fsdp, heads over tensor
   num_groups = sizes[0] * sizes[1]
   assert cache.k.addressable_shards[0].data.shape == (
-      2, programs.SLOTS // num_groups, programs.CACHE, 2 // 2, 8)
+      2, programs.SLOTS // num_groups, programs.CACHE, 2 // 2 * 8)
 
 
 def is_of_a_cache(shape):
   """Whether it has the tokens of a cache, or of a block of one, as only a cache has."""
   return (not {programs.QUESTION, programs.CACHE}.isdisjoint(shape)
-          or (len(shape) > 3 and cache_lib.BLOCK in shape))
+          or (len(shape) > 2 and cache_lib.BLOCK in shape))
 
 
 @pytest.mark.parametrize('name', ['read', 'refill', 'decode'])

@@ -1,47 +1,40 @@
-"""Copies of what is live; the rest of these functions is tested through the engine."""
+"""What is laid on the desk, and put into slots; the rest is tested through the engine."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from mem1_jax.arrays import KVCache
 from mem1_jax.rollout import decode
+from tests.rollout import fakes
 
-L, K, H = 2, 1, 3
+L, E = 2, 3
 
 
 def cache(num_rows, capacity, length, seed):
-  k, v = (jax.random.normal(jax.random.key(seed + i), (L, num_rows, capacity, K, H))
+  k, v = (jax.random.normal(jax.random.key(seed + i), (L, num_rows, capacity, E))
           for i in range(2))
   return KVCache(k, v, jnp.asarray(length, jnp.int32))
 
 
-@pytest.mark.parametrize('num_groups', [1, 2])
-@pytest.mark.parametrize('capacities', [(70, 200), (200, 70), (64, 64), (8, 130)])
-def test_live_tokens_are_copied_to_their_rows_and_nothing_else(num_groups, capacities):
-  size = min(capacities)
-  source = cache(4, capacities[0], [size, 3], 0)
-  target = cache(6, capacities[1], [1, 2, 3, 4, 5, 6], 2)
-  source_row, target_row = [1, 0], [2, 1]  # with two groups: one of each
-  copied = jax.jit(decode.copy, static_argnums=4)(
-      source, jnp.asarray(source_row), target, jnp.asarray(target_row), num_groups)
-  places = list(zip(source_row, target_row))
-  if num_groups == 2:
-    places = [(source_row[0], target_row[0]), (2 + source_row[1], 3 + target_row[1])]
-  length = np.array(target.length)
-  for (here, there), count in zip(places, (size, 3)):
-    length[there] = count
-    for x, y in ((source.k, copied.k), (source.v, copied.v)):
-      np.testing.assert_array_equal(y[:, there, :count], x[:, here, :count])
-  np.testing.assert_array_equal(copied.length, length)
-  untouched = [row for row in range(6) if row not in dict(places).values()]
-  np.testing.assert_array_equal(copied.k[:, untouched], target.k[:, untouched])
+def test_the_kept_tokens_of_chosen_rows_are_laid_on_the_desk():
+  source, desk = cache(4, 8, [5, 4, 8, 1], 0), cache(3, 10, [7, 7, 7], 2)
+  laid = decode.lay(source, jnp.asarray([2, 0, 1]), jnp.asarray([True, False, True]),
+                    jnp.asarray([6, 3, 9]), desk)
+  assert laid.length.tolist() == [6, 7, 4]  # no more than there is
+  np.testing.assert_array_equal(laid.k[:, 0, :6], source.k[:, 2, :6])
+  np.testing.assert_array_equal(laid.v[:, 2, :4], source.v[:, 1, :4])
+  np.testing.assert_array_equal(laid.k[:, 1], desk.k[:, 1])
 
 
-def test_what_goes_nowhere_is_dropped():
-  source, target = cache(2, 8, [5, 4], 0), cache(3, 8, [1, 2, 3], 2)
-  copied = decode.copy(source, None, target, jnp.asarray([decode.DROPPED, 0]), 1)
-  np.testing.assert_array_equal(copied.k[:, 0, :4], source.k[:, 1, :4])
-  np.testing.assert_array_equal(copied.k[:, 1:], target.k[:, 1:])
-  assert copied.length.tolist() == [4, 2, 3]
+def test_slots_are_replaced_by_rows_and_what_goes_nowhere_is_dropped():
+  _, slots = fakes.engine().init()
+  num = slots.is_active.shape[0]
+  new = dataclasses.replace(
+      slots, is_active=jnp.ones(num, bool), position=jnp.arange(num, dtype=jnp.int32) + 5)
+  index = jnp.full(num, decode.DROPPED, jnp.int32).at[1].set(0)
+  put = decode.put(slots, index, new)
+  assert put.is_active.tolist() == [True] + [False] * (num - 1)
+  assert put.position.tolist() == [6] + [0] * (num - 1)

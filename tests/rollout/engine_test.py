@@ -1,6 +1,7 @@
 """The device programs on a policy that follows a table: stops, limits, caches, recompiles."""
 
 import functools
+import re
 
 import jax
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 
 from mem1_jax import types
 from mem1_jax.memory import state
-from mem1_jax.model import build_policy
+from mem1_jax.model import build_policy, named_config
+from mem1_jax.parallel import topology
+from mem1_jax.parallel.mesh import MeshConfig, make_mesh
 from mem1_jax.rollout.decode import DROPPED, Questions, Refill
-from mem1_jax.rollout.engine import EngineConfig
+from mem1_jax.rollout.engine import Engine, EngineConfig
 from mem1_jax.rollout.sampling import sampling
 from mem1_jax.types import Kind, Stop
 from tests.model.small import small_config
@@ -79,7 +82,7 @@ def take(params, *contexts, keep=None, engine=ENGINE, **options):
 
 def held(cache, b):
   """What a slot has read and written."""
-  return words(cache.k[0, b, :cache.length[b], 0, 0].astype(int))
+  return words(cache.k[0, b, :cache.length[b], 0].astype(int))
 
 
 def words(ids):
@@ -101,8 +104,8 @@ def test_a_turn_ends_with_its_closing_tag():
   # All that was read and written is in the cache, at its position, and nothing else counts.
   assert cache.length.tolist() == [5, 3]
   assert [held(cache, b) for b in range(2)] == ['c a <search> b </search>', 'x <answer> </answer>']
-  assert cache.v[0, 0, :5, 0, 0].tolist() == [0, 1, 2, 3, 4]
-  assert cache.v[0, 1, :3, 0, 0].tolist() == [7, 8, 9]
+  assert cache.v[0, 0, :5, 0].tolist() == [0, 1, 2, 3, 4]
+  assert cache.v[0, 1, :3, 0].tolist() == [7, 8, 9]
 
 
 def test_a_closing_tag_inside_an_open_thought_ends_a_turn():
@@ -157,7 +160,7 @@ def test_sixteen_slots_end_at_different_steps():
   for b, start in enumerate(starts):
     assert wrote(turn, b) == written[start]
     assert held(cache, b) == f'{start} {written[start]}'
-    assert cache.v[0, b, :cache.length[b], 0, 0].tolist() == list(range(cache.length[b]))
+    assert cache.v[0, b, :cache.length[b], 0].tolist() == list(range(cache.length[b]))
     assert turn.stop[b] == (Stop.LENGTH if start == 'z' else Stop.TAG)
     assert (turn.tokens[b, turn.length[b]:] == fakes.PAD).all()
 
@@ -210,7 +213,7 @@ def test_long_contexts_are_read_in_chunks():
   turn, cache = take(fakes.chain('b </search>', 'a </answer>'), context(text), context('a'))
   assert [wrote(turn, b) for b in range(2)] == ['</search>', '</answer>']
   assert cache.length.tolist() == [15, 2]
-  assert cache.v[0, 0, :15, 0, 0].tolist() == list(range(15))
+  assert cache.v[0, 0, :15, 0].tolist() == list(range(15))
 
 
 def test_keep_cuts_a_question_and_reading_touches_new_questions_only():
@@ -223,7 +226,7 @@ def test_keep_cuts_a_question_and_reading_touches_new_questions_only():
   slots, _ = finish(params, slots)
   cache = jax.device_get(slots.cache)
   assert [held(cache, b) for b in range(2)] == ['a b c c a </answer>', 'b b a </answer>']
-  assert cache.v[0, 0, :6, 0, 0].tolist() == [0, 1, 2, 3, 4, 5]
+  assert cache.v[0, 0, :6, 0].tolist() == [0, 1, 2, 3, 4, 5]
   # Row 2 becomes another question; row 0 stays as it is, and so do the slots.
   store = read(params, store, {2: 'z y x c b a z y'})
   questions, again = jax.device_get((store.questions, slots.cache))
@@ -242,8 +245,8 @@ def test_slots_share_a_question(keeps_turns):
     slots, _ = finish(params, slots, engine)
     cache, questions = jax.device_get((slots.cache, store.questions))
     assert [held(cache, b) for b in range(2)] == ['x y z a </answer>', 'x y c b c a </answer>']
-    assert cache.v[0, 0, :5, 0, 0].tolist() == [0, 1, 2, 3, 4]
-    assert cache.v[0, 1, :7, 0, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert cache.v[0, 0, :5, 0].tolist() == [0, 1, 2, 3, 4]
+    assert cache.v[0, 1, :7, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
     assert [held(questions, row) for row in range(3)] == ['y', 'x y z', '']
 
 
@@ -259,7 +262,7 @@ def test_a_slot_may_keep_its_own_cache():
   slots, _ = finish(params, slots)
   cache = jax.device_get(slots.cache)
   assert held(cache, 0) == 'x y b c x </search> a </answer>'
-  assert cache.v[0, 0, :8, 0, 0].tolist() == list(range(8))
+  assert cache.v[0, 0, :8, 0].tolist() == list(range(8))
   assert held(cache, 1) == 'z z z b c x </search>'
   assert [wrote(slots.turn, b) for b in range(2)] == ['</answer>', 'c x </search>']
   # It keeps no more than it holds, and may be cut, while the other slot is left alone.
@@ -343,6 +346,25 @@ def test_options_are_run_time_values():
   assert turns[3].logprob[0, 0] != turns[4].logprob[0, 0]
   assert turns[5].length.tolist() == [1, 1]
   assert [program._cache_size() for program in (soft._refill, soft._decode)] == [1, 1]
+
+
+@pytest.mark.tpu_aot
+def test_no_program_copies_a_cache_on_a_tpu():
+  """Its compiler does so where a read or a write wants another layout: 1.3 GiB each time."""
+  pytest.importorskip('libtpu')
+  mesh = make_mesh(MeshConfig(-1, 1, 1), topology.devices('v5e:2x2'))
+  config = named_config('qwen2.5-1.5b', dtype='bfloat16', param_dtype='bfloat16', copy_heads=None)
+  policy = build_policy(config, mesh=mesh)
+  engine = Engine(policy, EngineConfig(256, 512, 768, 256, 1536, 256, config.vocab_size,
+                                       keeps_turns=False), [b''] * config.vocab_size, -1, 0)
+  params = jax.eval_shape(policy.init, jax.random.key(0))
+  for lower in (engine.lower_refill, engine.lower_decode):
+    with topology.no_compilation_cache():
+      compiled = lower(params).compile()
+    cache = r'bf16\[28,\d+,(1536|512|1280),256\]'
+    assert re.search(cache, compiled.as_text())
+    assert not re.findall(rf'= {cache}\S* copy\(', compiled.as_text())
+    assert compiled.memory_analysis().temp_size_in_bytes < 1.0 * 2**30
 
 
 @pytest.mark.parametrize('knob, value', [

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mem1_jax.arrays import KVCache
+from mem1_jax.model import cache as cache_lib
 from mem1_jax.parallel import sharding
 from mem1_jax.parallel.mesh import one_device
 from mem1_jax.rollout.engine import Engine, EngineConfig
@@ -35,8 +36,11 @@ class Chain:
     return jnp.zeros(len(VOCABULARY), jnp.int32)
 
   def init_cache(self, batch, capacity):
-    zeros = jnp.zeros((1, batch, capacity, 1, 1), jnp.float32)
+    zeros = jnp.zeros((1, batch, capacity, 1), jnp.float32)
     return KVCache(zeros, jnp.copy(zeros), jnp.zeros(batch, jnp.int32))
+
+  def cache_shardings(self, cache):
+    return cache_lib.shardings(self.mesh, cache, 1)
 
   def extend(self, params, tokens_BT, position_BT, num_tokens_B, cache):
     B, T = tokens_BT.shape
@@ -45,8 +49,8 @@ class Chain:
     index_BT = jnp.where(index_1T < num_tokens_B[:, None], cache.length[:, None] + index_1T,
                          cache.k.shape[2])
     row_B1 = jnp.arange(B)[:, None]
-    k = cache.k.at[0, row_B1, index_BT, 0, 0].set(tokens_BT.astype(jnp.float32), mode='drop')
-    v = cache.v.at[0, row_B1, index_BT, 0, 0].set(position_BT.astype(jnp.float32), mode='drop')
+    k = cache.k.at[0, row_B1, index_BT, 0].set(tokens_BT.astype(jnp.float32), mode='drop')
+    v = cache.v.at[0, row_B1, index_BT, 0].set(position_BT.astype(jnp.float32), mode='drop')
     hidden_BTD = jax.nn.one_hot(params[tokens_BT], len(VOCABULARY))
     return hidden_BTD, KVCache(k, v, cache.length + num_tokens_B)
 
