@@ -28,7 +28,7 @@ from mem1_jax.rollout.decode import Questions, Refill, Slots
 from mem1_jax.rollout.engine import Engine
 from mem1_jax.rollout.replies import Replies
 from mem1_jax.rollout.sampling import Sampling
-from mem1_jax.rollout.slots import Episode, Group, Job, Tick
+from mem1_jax.rollout.slots import Episode, Group, Job, Tick, Timing
 from mem1_jax.rollout.stats import RolloutStats
 from mem1_jax.types import (
     Action, ActionKind, Context, Observation, Segment, Stop, Task, Trajectory, TurnRecord)
@@ -50,7 +50,7 @@ class _Run:
   on_done: Callable[[Trajectory], None]
   num_active: int = 0  # slots of all processes that decode
   is_idle: bool = False  # the last tick had nothing for any program
-  is_filling: bool = False  # the last tick left so many ready turns that a refill follows
+  is_filling: bool = False  # the last tick left so many ready turns that another refill follows
   patience_s: float = 0.0
   done: dict[int, Trajectory] = dataclasses.field(default_factory=dict)
   stats: RolloutStats = dataclasses.field(default_factory=RolloutStats)
@@ -84,7 +84,8 @@ class Collector:
     self._max_tokens = engine.config.turn_capacity  # of the run under way
     owners = multihost.owners(engine.rows, engine.num_groups * engine.slots_per_group)
     self._owner = owners[::engine.slots_per_group]  # of each group
-    self._refill_size = engine.num_groups * engine.refill_rows
+    self._timing = Timing(engine.num_groups * engine.refill_rows, engine.config.num_slots,
+                          is_lockstep)
     self._count = jax.jit(lambda x_nc: x_nc.sum(0), out_shardings=engine.whole)
 
   def run(self, params: Params, jobs: Iterable[Job], options: Sampling, iteration: int = 0,
@@ -106,16 +107,17 @@ class Collector:
     store, slots = self._engine.init()
     while True:
       tick, arrays = self._guarded(run, lambda: self._plan(run)) or (self._tick(run), None)
-      counts = self._over_all(tick.counts | {'failed': int(run.error is not None)}, run)
+      counts = self._over_all(
+          tick.counts | {'pending': len(run.replies), 'failed': int(run.error is not None)}, run)
       if counts['failed'] or not counts['left']:
         break
-      if counts['reads'] or counts['refills']:
+      if is_due := self._timing.is_due(counts, run.num_active, run.is_filling):
         store, slots = self._prefill(params, store, slots, tick, arrays, counts, run)
-      # Less than a whole refill waits for the next one: it would cost as much.
-      run.is_filling = counts['more'] >= (1 if self._is_lockstep else self._refill_size)
-      run.is_idle = not (run.num_active or counts['refills'])
+      run.is_idle = not (run.num_active or is_due)
+      lack = self._timing.lack(counts, run.num_active, is_due)
+      run.is_filling = is_due and lack <= 0
       if run.num_active and not run.is_filling:
-        slots = self._decode(params, slots, options, run)
+        slots = self._decode(params, slots, options, max(1, lack), run)
     done, stats = _together(run)
     stats.seconds = time.monotonic() - begun
     return [done[i] for i in sorted(done)], stats
@@ -160,9 +162,8 @@ class Collector:
     self._start(run)
     tick = self._tick(run)
     tick.counts['left'] = len(run.waiting) + sum(group.num_episodes for group in run.groups)
-    is_held = self._is_lockstep and not run.is_filling and (run.num_active or len(run.replies))
-    for group in run.groups if not is_held else ():
-      group.fill(tick)
+    for group in run.groups:
+      group.choose(tick)
     config = self._engine.config
     return tick, (tick.questions(config.question_capacity), tick.refill(config.context_capacity))
 
@@ -278,6 +279,8 @@ class Collector:
   def _prefill(self, params, store, slots, tick: Tick, arrays, counts: dict[str, int], run: _Run):
     """(store, slots) after the tick's reading."""
     begun, engine = time.monotonic(), self._engine
+    for group in run.groups:
+      group.begin(tick)
     if counts['reads']:
       store = engine.read(params, store, arrays[0])
     if counts['refills']:
@@ -288,7 +291,7 @@ class Collector:
         question.is_read = True
         run.stats.num_read += len(question.prompt)
     for refills in tick.refills.values():
-      for episode in refills:
+      for episode, _ in refills:
         episode.is_decoding = True
         run.stats.num_read += len(episode.context.segment)
         is_copied = episode.question.is_used and not episode.keeps_slot
@@ -298,9 +301,9 @@ class Collector:
     run.stats.prefill_seconds += time.monotonic() - begun
     return store, slots
 
-  def _decode(self, params, slots: Slots, options: Sampling, run: _Run) -> Slots:
+  def _decode(self, params, slots: Slots, options: Sampling, enough: int, run: _Run) -> Slots:
     begun = time.monotonic()
-    slots, report = self._engine.decode(params, slots, options)
+    slots, report = self._engine.decode(params, slots, options, enough)
     report = jax.device_get(report)
     seconds = time.monotonic() - begun
     run.num_active, run.patience_s = int(report.num_active), _PATIENCE * seconds

@@ -109,7 +109,7 @@ def prefill(policy, params, cache, tokens_BC, position_BC, length_B, chunk):
 
 
 def decode(policy: Any, params: Params, slots: Slots, options: Sampling, table: Array,
-           automaton: Automaton, config: Any, enough: int) -> tuple[Slots, Report]:
+           automaton: Automaton, config: Any, enough: Array) -> tuple[Slots, Report]:
   """Samples until `enough` active rows have stopped, or for `decode_steps`; all that was sampled is
   in the cache.
   """

@@ -108,7 +108,7 @@ class Engine:
         self._refill_program, donate_argnums=(1, 2),
         in_shardings=(params, store, slots, self.rows, whole), out_shardings=(store, slots))
     self._decode = jax.jit(
-        self._decode_program, donate_argnums=1, in_shardings=(params, slots, whole, whole),
+        self._decode_program, donate_argnums=1, in_shardings=(params, slots, whole, whole, whole),
         out_shardings=(slots, whole))
 
   @functools.cached_property
@@ -125,13 +125,16 @@ class Engine:
     numbers = multihost.put((np.int32(seed), np.int32(iteration)), self.whole)
     return self._refill(params, store, slots, multihost.put_rows(refill, self.rows), numbers)
 
-  def decode(self, params: Params, slots: Slots, options: Sampling) -> tuple[Slots, Report]:
+  def decode(self, params: Params, slots: Slots, options: Sampling,
+             enough: int | None = None) -> tuple[Slots, Report]:
     """A few tokens of every active slot. The slots are donated.
 
-    It ends after `decode_steps`, or as soon as there are enough stopped turns for a refill.
+    It ends after `decode_steps`, or as soon as `enough` turns have stopped: as many as a refill has
+    rows, if None.
     """
-    options = multihost.put(options, self.whole)
-    return self._decode(params, slots, self._table, options)
+    enough = np.int32(self.num_groups * self.refill_rows if enough is None else enough)
+    options, enough = multihost.put((options, enough), self.whole)
+    return self._decode(params, slots, self._table, options, enough)
 
   def lower_refill(self, params: Params) -> jax.stages.Lowered:
     """The program for shapes of parameters, not compiled: nothing is computed."""
@@ -147,7 +150,8 @@ class Engine:
     """As `lower_refill`."""
     options = jax.eval_shape(lambda: sampling(max_tokens=1))
     table = jax.ShapeDtypeStruct(self._host_table.shape, self._host_table.dtype)
-    return self._decode.lower(params, self.state[1], table, options)
+    enough = jax.ShapeDtypeStruct((), np.int32)
+    return self._decode.lower(params, self.state[1], table, options, enough)
 
   def _empty(self):
     """(store, slots) of a fresh run."""
@@ -210,6 +214,6 @@ class Engine:
              full(0), full(Stop.LENGTH)))
     return Store(store.questions, desk), self._put(slots, refill.slot, fresh)
 
-  def _decode_program(self, params, slots, table, options):
+  def _decode_program(self, params, slots, table, options, enough):
     return decode.decode(self._policy, params, slots, options, table, self._automaton, self.config,
-                         self.num_groups * self.refill_rows)
+                         enough)

@@ -15,6 +15,8 @@ from mem1_jax.memory import state
 from mem1_jax.rollout.decode import DROPPED, Questions, Refill
 from mem1_jax.types import Context, Segment, Task, TurnRecord
 
+_UNEVEN = 1.5  # times enough turns: so many do not wait until every group has its part
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:
@@ -98,27 +100,70 @@ class Group:
       del self.questions[question.prompt.ids, question.prompt.positions]
       self.free_rows.append(question.row)
 
-  def fill(self, tick: 'Tick'):
-    """Gives free slots to episodes that are ready, the first first."""
-    most, left = tick.refill_rows, collections.deque()
-    reads, refills = tick.reads[self.number], tick.refills[self.number]
+  def choose(self, tick: 'Tick'):
+    """Writes down which episodes might begin their turns, the first first, and in which slots."""
+    most, reads, refills = tick.refill_rows, tick.reads[self.number], tick.refills[self.number]
     free = collections.deque(b for b, episode in enumerate(self.slots) if episode is None)
     for episode in self.ready:
-      is_new = not episode.question.is_read and episode.question not in reads
-      has_slot = episode.slot is not None or free
-      if not has_slot or len(refills) == most or (is_new and len(reads) == most):
-        left.append(episode)
-        tick.counts['more'] += bool(has_slot)
+      if episode.slot is None and not free:
         continue
-      if is_new:
-        reads.append(episode.question)
-      if episode.slot is None:
-        episode.slot = free.popleft()
-        self.slots[episode.slot] = episode
-      refills.append(episode)
-    self.ready = left
+      slot = free.popleft() if episode.slot is None else episode.slot
+      tick.counts['ready'] += 1
+      if len(refills) < most:
+        refills.append((episode, slot))
+    unread = dict.fromkeys(
+        e.question for e in (*(e for e, _ in refills), *self.ready) if not e.question.is_read)
+    if any(not episode.question.is_read for episode, _ in refills):
+      reads += list(unread)[:most]  # of later episodes, too: it costs as much
     tick.counts['reads'] += len(reads)
     tick.counts['refills'] += len(refills)
+
+  def begin(self, tick: 'Tick'):
+    """Gives those episodes the slots."""
+    for episode, slot in tick.refills[self.number]:
+      episode.slot, self.slots[slot] = slot, episode
+      self.ready.remove(episode)
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+  """When turns begin: many at a time, since a part of a refill costs as much as a whole one.
+
+  Args:
+    refill_size: turns that may begin at a time, in all groups.
+    num_slots: of all groups.
+    is_lockstep: only when all slots are free and all environments have answered.
+  """
+
+  refill_size: int
+  num_slots: int
+  is_lockstep: bool = False
+
+  def is_due(self, counts: dict[str, int], num_active: int, is_filling: bool) -> bool:
+    """Whether a tick's refills are done, by its counts over all processes.
+
+    Args:
+      counts: `Tick.counts`, and 'pending' replies of environments.
+      num_active: slots that decode.
+      is_filling: the tick before left enough ready turns for this one.
+    """
+    if self.is_lockstep and not is_filling and (num_active or counts['pending']):
+      return False
+    if not num_active:
+      return counts['refills'] > 0
+    worth = self._worth(num_active)
+    return counts['refills'] >= worth or counts['ready'] >= _UNEVEN * worth
+
+  def lack(self, counts: dict[str, int], num_active: int, is_done: bool) -> int:
+    """Turns that must get ready before the next refill is due; none if 0 or less."""
+    left = counts['ready'] - is_done * counts['refills']
+    return self._worth(num_active) - left
+
+  def _worth(self, num_active: int) -> int:
+    """Turns that are enough: a whole refill while all slots are active, the fewer the fewer are."""
+    if self.is_lockstep:
+      return 1
+    return max(1, round(self.refill_size * num_active / self.num_slots))
 
 
 class Tick:
@@ -129,15 +174,17 @@ class Tick:
     groups: those of this process.
 
   Attributes:
-    counts: 'reads' and 'refills'; 'left', episodes that are not over; 'more', ready ones for which
-      there is a slot, but not in this tick.
+    reads: questions.
+    refills: episodes and the slots that they would get.
+    counts: of 'reads' and 'refills'; 'ready', episodes for which there is a slot, were the tick
+      large enough; 'left', episodes that are not over.
   """
 
   def __init__(self, refill_rows: int, num_groups: int, groups: Sequence[Group]):
     self.refill_rows, self.num_groups = refill_rows, num_groups
     self.reads: dict[int, list[Question]] = {group.number: [] for group in groups}
-    self.refills: dict[int, list[Episode]] = {group.number: [] for group in groups}
-    self.counts = {'reads': 0, 'refills': 0, 'left': 0, 'more': 0}
+    self.refills: dict[int, list[tuple[Episode, int]]] = {group.number: [] for group in groups}
+    self.counts = {'reads': 0, 'refills': 0, 'ready': 0, 'left': 0}
 
   def questions(self, capacity: int) -> Questions:
     """What `Engine.read` reads, [rows of all groups, capacity]."""
@@ -157,10 +204,10 @@ class Tick:
     Raises:
       ValueError: if a context is longer than the capacity.
     """
-    rows = self._rows(self.refills)
+    pairs = [row or (None, DROPPED) for row in self._rows(self.refills)]
+    rows, slot = [episode for episode, _ in pairs], [slot for _, slot in pairs]
     memory = state.batch([e and e.context for e in rows], [e.keep if e else 0 for e in rows],
                          capacity, 0)
-    slot = [DROPPED if e is None else e.slot for e in rows]
     question = [e.question.row if e else 0 for e in rows]
     is_own = [e is not None and e.keeps_slot for e in rows]
     ids = [(e.job.index, e.job.sample, len(e.turns)) if e else (0, 0, 0) for e in rows]

@@ -293,9 +293,9 @@ def test_lock_step_begins_turns_in_all_slots_however_few_are_refilled_at_a_time(
   engine, active = fakes.engine(num_slots=3, refill_rows=1), []
   decode = engine.decode
 
-  def watched(params, slots, options):
+  def watched(params, slots, options, enough):
     active.append(int(slots.is_active.sum()))
-    return decode(params, slots, options)
+    return decode(params, slots, options, enough)
 
   monkeypatch.setattr(engine, 'decode', watched)
   wild(Reader(), [job(i) for i in range(6)], engine, ANSWER, is_lockstep=True)

@@ -3,7 +3,7 @@
 from mem1_jax import types
 from mem1_jax.memory import state
 from mem1_jax.rollout.decode import DROPPED
-from mem1_jax.rollout.slots import Episode, Group, Job, Tick
+from mem1_jax.rollout.slots import Episode, Group, Job, Tick, Timing
 from mem1_jax.types import Kind
 
 REFILL_ROWS = 2
@@ -26,7 +26,8 @@ def begin(group, index, num=3, is_append_only=False):
 def tick(*groups, num_groups=1):
   made = Tick(REFILL_ROWS, num_groups, groups)
   for each in groups:
-    each.fill(made)
+    each.choose(made)
+    each.begin(made)
   return made
 
 
@@ -34,12 +35,13 @@ def test_slots_are_filled_in_order_and_a_few_at_a_time():
   one = group()
   episodes = [begin(one, i) for i in range(4)]
   first = tick(one)
-  assert first.refills == {0: episodes[:2]} and [e.slot for e in episodes] == [0, 1, None, None]
-  assert first.counts == {'reads': 2, 'refills': 2, 'left': 0, 'more': 2}
+  assert first.refills == {0: list(zip(episodes, (0, 1)))}
+  assert [e.slot for e in episodes] == [0, 1, None, None]
+  assert first.counts == {'reads': 2, 'refills': 2, 'ready': 3, 'left': 0}
   for episode in episodes:
     episode.question.is_read = True
   second = tick(one)
-  assert second.refills == {0: [episodes[2]]} and second.counts['more'] == 0
+  assert second.refills == {0: [(episodes[2], 2)]} and second.counts['ready'] == 1
   assert list(one.ready) == [episodes[3]]
 
 
@@ -66,7 +68,7 @@ def test_an_episode_that_keeps_its_slot_goes_on_in_it():
   episode.question.is_read = True
   others = [begin(one, i) for i in (2, 3)]
   one.ready.append(episode)
-  assert tick(one).refills == {0: others}
+  assert tick(one).refills == {0: list(zip(others, (1, 2)))}
   refill = tick(one).refill(8)
   assert refill.slot.tolist() == [0, DROPPED] and refill.is_own.tolist() == [True, False]
 
@@ -86,3 +88,30 @@ def test_the_programs_are_told_of_all_groups():
   assert refill.memory.tokens.shape == (6, 6)
   assert refill.memory.length.tolist() == [0, 0, 1, 0, 0, 0]
   assert refill.ids[2].tolist() == [5, 0, 0]
+
+
+def counts(refills=0, ready=0, pending=0):
+  return {'refills': refills, 'ready': ready, 'pending': pending}
+
+
+def test_a_refill_waits_until_it_is_whole_in_proportion_to_the_active_slots():
+  timing = Timing(refill_size=4, num_slots=32)
+  assert [timing.is_due(counts(n, n), 32, False) for n in range(5)] == [False] * 4 + [True]
+  assert [timing.is_due(counts(n, n), 16, False) for n in range(3)] == [False, False, True]
+  assert [timing.is_due(counts(n, n), 0, False) for n in range(2)] == [False, True]
+  assert timing.is_due(counts(2, 6), 32, False), 'one group has all that is ready'
+  assert not timing.is_due(counts(2, 5), 32, False)
+
+
+def test_what_a_refill_lacks_is_what_decoding_waits_for():
+  timing = Timing(refill_size=4, num_slots=32)
+  assert timing.lack(counts(3, 3), 32, False) == 1
+  assert timing.lack(counts(4, 5), 32, True) == 3
+  assert timing.lack(counts(4, 9), 32, True) < 0, 'the next refill follows at once'
+
+
+def test_lock_step_waits_for_all_slots_and_environments_then_fills_all():
+  timing = Timing(refill_size=2, num_slots=4, is_lockstep=True)
+  assert not timing.is_due(counts(2, 4), 1, False) and not timing.is_due(counts(2, 3, 1), 0, False)
+  assert timing.is_due(counts(2, 4), 0, False) and timing.lack(counts(2, 4), 2, True) < 0
+  assert timing.is_due(counts(2, 2), 2, True)
