@@ -163,7 +163,7 @@ class Collector:
     tick = self._tick(run)
     tick.counts['left'] = len(run.waiting) + sum(group.num_episodes for group in run.groups)
     for group in run.groups:
-      group.choose(tick)
+      group.choose(tick, is_last=not run.waiting)
     config = self._engine.config
     return tick, (tick.questions(config.question_capacity), tick.refill(config.context_capacity))
 

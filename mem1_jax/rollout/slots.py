@@ -100,11 +100,16 @@ class Group:
       del self.questions[question.prompt.ids, question.prompt.positions]
       self.free_rows.append(question.row)
 
-  def choose(self, tick: 'Tick'):
-    """Writes down which episodes might begin their turns, the first first, and in which slots."""
+  def choose(self, tick: 'Tick', is_last: bool):
+    """Writes down which episodes might begin their turns, and in which slots.
+
+    Those that are ahead come first, so that they end and others can start; once none is to start,
+    those that are behind, so that all end together.
+    """
     most, reads, refills = tick.refill_rows, tick.reads[self.number], tick.refills[self.number]
     free = collections.deque(b for b, episode in enumerate(self.slots) if episode is None)
-    for episode in self.ready:
+    in_order = sorted(self.ready, key=lambda e: len(e.turns), reverse=not is_last)  # it is stable
+    for episode in in_order:
       if episode.slot is None and not free:
         continue
       slot = free.popleft() if episode.slot is None else episode.slot
@@ -112,7 +117,7 @@ class Group:
       if len(refills) < most:
         refills.append((episode, slot))
     unread = dict.fromkeys(
-        e.question for e in (*(e for e, _ in refills), *self.ready) if not e.question.is_read)
+        e.question for e in (*(e for e, _ in refills), *in_order) if not e.question.is_read)
     if any(not episode.question.is_read for episode, _ in refills):
       reads += list(unread)[:most]  # of later episodes, too: it costs as much
     tick.counts['reads'] += len(reads)

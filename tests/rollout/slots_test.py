@@ -26,7 +26,7 @@ def begin(group, index, num=3, is_append_only=False):
 def tick(*groups, num_groups=1):
   made = Tick(REFILL_ROWS, num_groups, groups)
   for each in groups:
-    each.choose(made)
+    each.choose(made, is_last=False)
     each.begin(made)
   return made
 
@@ -68,9 +68,11 @@ def test_an_episode_that_keeps_its_slot_goes_on_in_it():
   episode.question.is_read = True
   others = [begin(one, i) for i in (2, 3)]
   one.ready.append(episode)
-  assert tick(one).refills == {0: list(zip(others, (1, 2)))}
-  refill = tick(one).refill(8)
-  assert refill.slot.tolist() == [0, DROPPED] and refill.is_own.tolist() == [True, False]
+  made = tick(one)
+  assert made.refills == {0: [(episode, 0), (others[0], 1)]}
+  refill = made.refill(8)
+  assert refill.slot.tolist() == [0, 1] and refill.is_own.tolist() == [True, False]
+  assert tick(one).refill(8).slot.tolist() == [2, DROPPED]
 
 
 def test_the_programs_are_told_of_all_groups():
@@ -115,3 +117,13 @@ def test_lock_step_waits_for_all_slots_and_environments_then_fills_all():
   assert not timing.is_due(counts(2, 4), 1, False) and not timing.is_due(counts(2, 3, 1), 0, False)
   assert timing.is_due(counts(2, 4), 0, False) and timing.lack(counts(2, 4), 2, True) < 0
   assert timing.is_due(counts(2, 2), 2, True)
+
+
+def test_who_is_ahead_begins_first_until_nothing_is_left_to_start():
+  for is_last in (False, True):
+    one = group()
+    new, ahead = (begin(one, i) for i in range(2))
+    ahead.turns.append(None)
+    made = Tick(1, 1, [one])
+    one.choose(made, is_last)
+    assert made.refills == {0: [(new if is_last else ahead, 0)]}
