@@ -63,7 +63,7 @@ def cases(args, model: ModelConfig) -> dict[str, dict]:
     for number in objectives:
       found[f'objectives {agent} {number}'] = skewed | {
           'turns': number + SPARE_TURNS, 'agent': agent,
-          'episodes': max(2, round(args.waves * args.turns / (number + SPARE_TURNS))) * args.slots}
+          'episodes': max(3, round(args.waves * args.turns / (number + SPARE_TURNS))) * args.slots}
   return {name: case for name, case in found.items() if name.split()[0] in args.sections}
 
 

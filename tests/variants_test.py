@@ -143,6 +143,7 @@ def test_rollouts_read_the_parameters_themselves_in_float32():
   assert trainer.reference is None and all(x is y for x, y in pairs)
 
 
+@pytest.mark.slow
 def test_the_smallest_state_trains_and_resumes_bit_for_bit(tmp_path):
   """A head on the actor, no reference, weights and moments in bfloat16: 6 bytes a parameter."""
   def config(iterations):

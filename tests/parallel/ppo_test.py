@@ -11,10 +11,10 @@ from tests.parallel import programs
 
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2)]
 RANKS = pytest.mark.parametrize('rank', [0, programs.RANK], ids=['whole', 'lora'])
-# With adapters they are slow: the state alone is a default test.
+# One is a default test: all three axes at once, without adapters.
 SIZES_RANKS = pytest.mark.parametrize('sizes, rank', [
     pytest.param(sizes, rank, id=f'{sizes}-{"lora" if rank else "whole"}',
-                 marks=pytest.mark.slow if rank else ())
+                 marks=() if (sizes, rank) == ((2, 2, 2), 0) else pytest.mark.slow)
     for sizes in MESHES for rank in (0, programs.RANK)])
 
 

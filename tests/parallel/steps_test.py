@@ -15,7 +15,9 @@ stepped, turns, texts = map(functools.cache, (programs.sft_step, programs.turns,
 
 
 @RANKS
-@pytest.mark.parametrize('sizes', [(8, 1, 1), (1, 8, 1), (2, 2, 2)], ids=str)
+@pytest.mark.parametrize('sizes', [
+    *(pytest.param(sizes, marks=pytest.mark.slow) for sizes in ((8, 1, 1), (1, 8, 1))), (2, 2, 2),
+], ids=str)
 def test_a_supervised_step(sizes, rank):
   ((_, one), want), ((_, many), got) = stepped(1, 1, 1, rank=rank), stepped(*sizes, rank=rank)
   np.testing.assert_allclose(got['loss'], want['loss'], rtol=1e-5)
