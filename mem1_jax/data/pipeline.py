@@ -10,12 +10,11 @@ from collections.abc import Iterator
 import dataclasses
 import importlib.util
 import os
-import pickle
 
 import numpy as np
 
 from mem1_jax import types
-from mem1_jax.data import compose
+from mem1_jax.data.mixture import TaskSource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Batch:
 
 
 def feed(
-    composer: compose.Composer, batch: int, start: int, host_index: int = 0, host_count: int = 1
+    composer: TaskSource, batch: int, start: int, host_index: int = 0, host_count: int = 1
 ) -> Iterator[Batch]:
   """The tf.data feed where TensorFlow is installed, else the NumPy feed."""
   make = tfdata_feed if importlib.util.find_spec('tensorflow') else numpy_feed
@@ -42,7 +41,7 @@ def feed(
 
 
 def numpy_feed(
-    composer: compose.Composer, batch: int, start: int, host_index: int = 0, host_count: int = 1
+    composer: TaskSource, batch: int, start: int, host_index: int = 0, host_count: int = 1
 ) -> Iterator[Batch]:
   """Endless batches from task `start` on.
 
@@ -64,11 +63,11 @@ def _numpy_batches(composer, batch, start, host_index, host_count) -> Iterator[B
   while True:
     indices = start + _slice(batch, host_index, host_count)
     start += batch
-    yield Batch(indices, tuple(composer.task(int(i)) for i in indices), start)
+    yield Batch(indices, composer.tasks(indices.tolist()), start)
 
 
 def tfdata_feed(
-    composer: compose.Composer, batch: int, start: int, host_index: int = 0, host_count: int = 1
+    composer: TaskSource, batch: int, start: int, host_index: int = 0, host_count: int = 1
 ) -> Iterator[Batch]:
   """The same batches as `numpy_feed`, composed ahead of time by tf.data.
 
@@ -82,17 +81,19 @@ def tfdata_feed(
   _check(batch, start, host_index, host_count)
   tf.config.set_visible_devices([], 'GPU')  # the accelerator is jax's
 
-  def compose_batch(first: np.int64) -> bytes:
+  composed: dict[int, Batch] = {}  # by first index: tf.data hands on numbers, not tasks
+
+  def compose_batch(first: np.int64) -> np.int64:
     indices = first + _slice(batch, host_index, host_count)
-    return pickle.dumps(Batch(indices, tuple(composer.task(int(i)) for i in indices),
-                              int(first) + batch))
+    composed[int(first)] = Batch(indices, composer.tasks(indices.tolist()), int(first) + batch)
+    return first
 
   dataset = tf.data.Dataset.counter(start=start, step=batch, dtype=tf.int64)
   # One call at a time keeps the order and leaves the cores to jax; composition is fast.
-  dataset = dataset.map(lambda first: tf.numpy_function(compose_batch, [first], tf.string),
+  dataset = dataset.map(lambda first: tf.numpy_function(compose_batch, [first], tf.int64),
                         num_parallel_calls=1, deterministic=True)
   dataset = dataset.prefetch(2)
-  return (pickle.loads(serialized) for serialized in dataset.as_numpy_iterator())
+  return (composed.pop(int(first)) for first in dataset.as_numpy_iterator())
 
 
 def _slice(batch: int, host_index: int, host_count: int) -> np.ndarray:

@@ -8,12 +8,18 @@ import pytest
 
 from mem1_jax import types
 from mem1_jax.data import compose
+from mem1_jax.data import mixture
 from mem1_jax.data import pipeline
 
 COMPOSER = compose.Composer(
     [types.Question(f'q{i}', 'What?', ('a',)) for i in range(30)], (1, 3), 0,
     [f'[{i}]' for i in range(9)])
 HAS_TENSORFLOW = pipeline.importlib.util.find_spec('tensorflow') is not None
+
+
+MIXTURE = mixture.Mixture([COMPOSER, compose.Composer(
+    [types.Question(f'r{i}', 'Who?', ('b',)) for i in range(20)], 2, 1,
+    [f'[{i}]' for i in range(9)], 'other')], (2, 1), 0)
 
 
 def make(name):
@@ -85,3 +91,23 @@ def test_numpy_feed_without_tensorflow():
       'assert len(next(pipeline.feed(composer, 2, 0)).tasks) == 2',
   ])
   subprocess.run([sys.executable, '-c', code], check=True, timeout=60)
+
+
+@FEEDS
+def test_two_hosts_are_disjoint_and_complete_over_an_epoch(name):
+  asked = [types.Question(f'q{i}', 'What?', ('a',)) for i in range(96)]
+  composer = compose.Composer(asked, 2, 4, [f'[{i}]' for i in range(9)])
+  parts = [take(make(name)(composer, 8, 0, host, 2), 6) for host in range(2)]
+  used = [[q.id for batch in part for task in batch.tasks for q in task.questions]
+          for part in parts]
+  assert not set(used[0]) & set(used[1])
+  assert sorted(used[0] + used[1]) == sorted(q.id for q in asked)
+
+
+@FEEDS
+def test_a_mixture_is_fed_and_continued_in_the_middle_of_an_epoch(name):
+  whole = take(make(name)(MIXTURE, 4, 0), 8)
+  assert [t for batch in whole for t in batch.tasks] == [MIXTURE.task(i) for i in range(32)]
+  for k in (1, 3):
+    rest = take(make(name)(MIXTURE, 4, whole[k].next_index), 8 - k - 1)
+    assert [batch.tasks for batch in rest] == [batch.tasks for batch in whole[k + 1:]]
