@@ -49,6 +49,7 @@ setuptools.setup(
             'tensorflow-datasets>=4.9.9,<5',
             'importlib_resources',  # tensorflow-datasets uses it without declaring it
         ],
+        'parquet': ['pyarrow>=15'],  # Parquet files; `tf` brings it too
         'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.130', 'gguf>=0.17',
                  'jinja2>=3.1'],
         # What `mem1_jax/data/atlas` is built from; nothing needs it at run time.
