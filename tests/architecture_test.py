@@ -121,8 +121,9 @@ def wrong_libraries(package):
         found.append(f'{where}: only model/ knows flax')
       if library == 'ml_collections' and room not in READS_CONFIG:
         found.append(f'{where}: only {sorted(READS_CONFIG)} read ConfigDict')
-      if library in TENSORFLOW and parts != ('data', 'pipeline'):
-        found.append(f'{where}: TensorFlow is optional; only data/pipeline.py imports it')
+      if library in TENSORFLOW and parts not in (('data', 'pipeline'), ('data', 'tfds')):
+        found.append(f'{where}: TensorFlow is optional; only data/pipeline.py and data/tfds.py '
+                     'import it')
       if library in TENSORFLOW and is_top_level:
         found.append(f'{where}: TensorFlow is optional; import it inside the function')
       if library == 'torch':
