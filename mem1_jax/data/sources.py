@@ -1,18 +1,32 @@
-"""Where single questions and their documents come from: the embedded atlas.
+"""Where single questions and their documents come from: the embedded atlas, files, tfds.
 
-    questions = load_atlas('train')      # list[Question]
-    passages = atlas_documents()         # list[Passage], what the retriever indexes
+    questions = load_atlas('train')                  # list[Question]
+    passages = atlas_documents()                     # list[Passage], what the retriever indexes
+    loaded = load('hotpotqa:/data/dev.json')         # rows.Loaded: questions, passages, report
+    loaded = choose(loaded, 'train', Shares(), Choice(hops=(2, 4)))
 """
 
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 import functools
+import hashlib
 import importlib.resources
 import json
+import math
 
+from mem1_jax.data import formats, rows, tfds, verl
 from mem1_jax.data.atlas import documents
 from mem1_jax.data.atlas import questions as atlas_questions
+from mem1_jax.data.mixture import counts
 from mem1_jax.types import Passage, Question
 
 SPLITS = ('train', 'validation', 'test')
+# FORMAT of `FORMAT:PATH` → the reader of its rows. JSON and Parquet are told by the file itself.
+FORMATS = {
+    'jsonl': formats.flashrag, 'parquet': formats.flashrag, 'flashrag': formats.flashrag,
+    'nq_open': formats.nq_open, 'hotpotqa': formats.hotpotqa, '2wiki': formats.two_wiki,
+    'two_wiki': formats.two_wiki, 'musique': formats.musique, 'verl': verl.questions_of,
+}
 
 
 @functools.cache
@@ -87,3 +101,160 @@ def tokenizer_path() -> str:
     raise FileNotFoundError(f'{file} is missing: install the package with its data files, or '
                             'make it with `python -m mem1_jax.data.atlas.train_tokenizer`')
   return str(file)
+
+
+def load(spec: str, data_dir: str | None = None, fields: Mapping[str, str] | None = None
+         ) -> rows.Loaded:
+  """All questions of a source; `choose` takes a split and filters.
+
+  Args:
+    spec: `atlas`; `FORMAT:PATH` with one of `FORMATS`; `tfds:NAME:SPLIT` or
+      `tfds:NAME/CONFIG:SPLIT`; or a path alone, if its first row can only be of one format.
+    data_dir: of tfds.
+    fields: {the format's name: the source's own} where they differ, {'question': 'query'}.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ImportError: the source needs a package that is not installed.
+    ValueError: no good row, or a format that is unknown or cannot be told.
+  """
+  if spec == 'atlas':
+    questions = tuple(q for split in SPLITS for q in load_atlas(split))
+    return rows.Loaded(questions, tuple(atlas_documents()), (),
+                       rows.Report('atlas', len(questions), 0))
+  name, colon, path = spec.partition(':')
+  if name == 'tfds':
+    found, path, parse = tfds.rows(path, data_dir), spec, formats.flashrag
+  elif colon and name in FORMATS:
+    found, parse = rows.read_rows(path), FORMATS[name]
+  elif colon and name.isidentifier() and len(name) > 1:  # one letter is a drive
+    raise ValueError(f'source {spec!r}: format {name!r} is unknown; choose atlas, tfds or one of '
+                     f'{sorted(FORMATS)}')
+  else:
+    found, path, parse = rows.read_rows(spec), spec, _guessed(spec)
+  return rows.gather(path, found, lambda row: parse(_renamed(row, fields or {})))
+
+
+def _renamed(row: dict, fields: Mapping[str, str]) -> dict:
+  return row | {ours: row.get(theirs) for ours, theirs in fields.items()}
+
+
+def _guessed(path: str) -> Callable[[dict], rows.Parsed]:
+  """The reader of a file, by the fields of its first row that is an object."""
+  record = next((record for _, record in rows.read_rows(path) if isinstance(record, dict)), None)
+  try:
+    name = formats.guess(record or {})
+  except ValueError as error:
+    raise ValueError(f'source {path!r}: {error}; write FORMAT:{path} with one of '
+                     f'{sorted(FORMATS)}') from error
+  return FORMATS[name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shares:
+  """Shares of all questions in each split, of any sum.
+
+  Raises:
+    ValueError: one is negative, or all are 0.
+  """
+
+  train: float = 0.9
+  validation: float = 0.05
+  test: float = 0.05
+
+  def __post_init__(self):
+    shares = dataclasses.astuple(self)
+    if not all(0 <= share < math.inf for share in shares) or not any(shares):
+      raise ValueError(f'shares {shares} must be ≥ 0, and one of them above 0')
+
+
+def split_of(question: Question, shares: Shares) -> str:
+  """The split of a question, by a hash of its text, whatever its case and spaces.
+
+  It is the same on every machine, and stays so when rows are added: a text cannot be in two
+  splits, not even of different files.
+  """
+  normalized = ' '.join(question.text.casefold().split())
+  digest = hashlib.blake2b(normalized.encode(), digest_size=8, person=b'mem1 split').digest()
+  point = int.from_bytes(digest, 'big') / 2**64 * math.fsum(dataclasses.astuple(shares))
+  for split, share in zip(SPLITS, dataclasses.astuple(shares)):
+    if point < share:
+      return split
+    point -= share
+  return max(SPLITS, key=lambda split: getattr(shares, split))  # a rounding error away from 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """Which questions to take: inclusive ranges; None takes all.
+
+  Attributes:
+    hops: look-ups.
+    question_chars: characters of the text.
+    answer_chars: characters of the longest accepted answer.
+
+  Raises:
+    ValueError: a range has its end before its start.
+  """
+
+  hops: tuple[int, int] | None = None
+  question_chars: tuple[int, int] | None = None
+  answer_chars: tuple[int, int] | None = None
+
+  def __post_init__(self):
+    for name, bounds in dataclasses.asdict(self).items():
+      if bounds and bounds[0] > bounds[1]:
+        raise ValueError(f'{name}={bounds} is no range; give (fewest, most)')
+
+  def takes(self, question: Question) -> bool:
+    measured = (question.hops, len(question.text), max(map(len, question.answers)))
+    return all(bounds is None or bounds[0] <= value <= bounds[1]
+               for value, bounds in zip(measured, dataclasses.astuple(self)))
+
+
+def choose(loaded: rows.Loaded, split: str, shares: Shares, choice: Choice) -> rows.Loaded:
+  """The questions of one split ('' for all) that the choice takes, and their chains.
+
+  All passages stay: search has to find among those of other questions. The atlas has splits
+  of its own, by its documents (`load_atlas`).
+
+  Raises:
+    ValueError: an unknown split, or no question is left.
+  """
+  if split:
+    _check_split(split)
+  inside = [q for q in loaded.questions if not split or split_of(q, shares) == split]
+  questions = tuple(q for q in inside if choice.takes(q))
+  if not questions:
+    raise ValueError(f'{loaded.report.path}: of {len(loaded.questions)} questions {len(inside)} '
+                     f'are in split {split or "(all)"!r}, and {choice} takes none; widen it')
+  ids = {question.id for question in questions}
+  report = dataclasses.replace(loaded.report, num_unsuitable=len(inside) - len(questions))
+  return rows.Loaded(questions, loaded.passages,
+                     tuple(chain for chain in loaded.chains if chain.id in ids), report)
+
+
+def blend(sources: Mapping[str, Sequence[Question]], weights: Sequence[float]) -> list[Question]:
+  """As many questions as the weights allow, for tasks that ask questions of several sources.
+
+  Each source gives its weight's share, to the hundredth; which of its questions these are is
+  told by a hash of their ids. Ids become `NAME/ID`. (`mixture.Mixture` mixes whole tasks.)
+
+  Raises:
+    ValueError: not as many weights as sources, one that is not positive or rounds to nothing,
+      or too few questions for one block of them.
+  """
+  if len(sources) != len(weights):
+    raise ValueError(f'{len(sources)} sources and {len(weights)} weights; give one to each')
+  shares = counts(weights)
+  num_blocks = min(len(questions) // share for questions, share in zip(sources.values(), shares))
+  if not num_blocks:
+    raise ValueError(f'weights {tuple(weights)} need {shares} questions of {list(sources)}, there '
+                     f'are {[len(questions) for questions in sources.values()]}; give more')
+  return [dataclasses.replace(question, id=f'{name}/{question.id}')
+          for (name, questions), share in zip(sources.items(), shares)
+          for question in sorted(questions, key=_draw)[:num_blocks * share]]
+
+
+def _draw(question: Question) -> bytes:
+  return hashlib.blake2b(question.id.encode(), digest_size=8, person=b'mem1 blend').digest()
