@@ -84,7 +84,10 @@ def permuted(position: np.ndarray, size: int, keys: np.ndarray, which: np.ndarra
   while len(walking):
     left, right = at >> half, at & mask
     for subkey in rounds:
-      left, right = right, left ^ _mixed(subkey + right) & mask
+      mixed = _mixed(subkey + right)
+      mixed &= mask
+      mixed ^= left
+      left, right = right, mixed
     at = left << half | right
     is_inside = at < size
     found[walking[is_inside]] = at[is_inside]
@@ -104,6 +107,10 @@ def _unsigned(value: int | np.ndarray) -> np.ndarray:
 
 
 def _mixed(state: np.ndarray) -> np.ndarray:
-  state = (state ^ state >> 30) * np.uint64(_FIRST)
-  state = (state ^ state >> 27) * np.uint64(_SECOND)
-  return state ^ state >> 31
+  """The same array, changed in place."""
+  state ^= state >> 30
+  state *= np.uint64(_FIRST)
+  state ^= state >> 27
+  state *= np.uint64(_SECOND)
+  state ^= state >> 31
+  return state
