@@ -5,6 +5,7 @@
 Composes tasks of single questions in batches, as the feeds do, and counts tasks a second:
 
     compose     Composer.tasks, on one core
+    cpu         the same in a second of CPU time, which other programs cannot take away
     cores       the same in a process for each core, each its own share of every batch
     numpy, tf   the feeds of data/pipeline.py, whole batches in one process
     dependent   chained questions of the atlas (data/chains.py)
@@ -36,14 +37,14 @@ from mem1_jax.data.compose import Composer  # noqa: E402
 from mem1_jax.text.prompts import encode_task  # noqa: E402
 from mem1_jax.text.tokenizer import SentencePieceTokenizer  # noqa: E402
 
-WAYS = ('compose', 'cores', 'numpy', 'tf', 'dependent', 'encode')
+WAYS = ('compose', 'cpu', 'cores', 'numpy', 'tf', 'dependent', 'encode')
 
 
-def rate(batches, batch: int, seconds: float) -> float:
+def rate(batches, batch: int, seconds: float, clock=time.perf_counter) -> float:
   """Tasks a second of an endless iterator of batches."""
-  begun = time.perf_counter()
+  begun = clock()
   for number, _ in enumerate(batches, 1):
-    elapsed = time.perf_counter() - begun
+    elapsed = clock() - begun
     if elapsed >= seconds:
       return number * batch / elapsed
 
@@ -87,6 +88,7 @@ def measure(args, composer, dependent, tokenizer) -> dict[str, list[float]]:
   batch, seconds = args.batch, args.seconds
   runs = {
       'compose': lambda: rate(composed(composer, batch), batch, seconds),
+      'cpu': lambda: rate(composed(composer, batch), batch, seconds, time.process_time),
       'cores': lambda: on_cores(composer, batch, args.cores, seconds),
       'numpy': lambda: rate(pipeline.numpy_feed(composer, batch, 0), batch, seconds),
       'tf': lambda: rate(pipeline.tfdata_feed(composer, batch, 0), batch, seconds),

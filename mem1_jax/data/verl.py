@@ -88,8 +88,8 @@ def _extra(extra: Any) -> dict:
 def _ours(source: str, targets: list[tuple[str, ...]], extra: dict) -> Task:
   try:
     return Task(
-        extra['id'],
-        tuple(Question(q['id'], text_of(q, 'text'), accepted, hops_of(q['hops']),
+        text_of(extra, 'id'),
+        tuple(Question(text_of(q, 'id'), text_of(q, 'text'), accepted, hops_of(q['hops']),
                        *(tuple(q[name]) for name in ('chain', 'found', 'relations')))
               for q, accepted in zip(extra['questions'], targets, strict=True)),
         tuple(extra['labels']), source,

@@ -63,8 +63,11 @@ def test_questions_without_marks():
     ({'prompt': [{'role': 'user'}]}, 'content is missing'),
     ({'prompt': [{'content': INSTRUCTIONS}]}, 'prompt has no question'),
     ({'extra_info': 5}, 'extra_info is 5'),
-    ({'extra_info': {'questions': [{'id': 'x'}, {}]}}, "other fields than we write"),
-    ({'extra_info': {'questions': 5}}, "other fields than we write"),
+    ({'extra_info': {'questions': []}}, 'id is missing'),
+    ({'extra_info': {'id': 'x', 'questions': [{'id': 'y', 'text': 'z'}, {}]}},
+     'other fields than we write'),
+    ({'extra_info': {'id': 'x', 'questions': 5}}, 'other fields than we write'),
+    ({'extra_info': {'id': 5, 'questions': []}}, 'id is 5, not text'),
 ])
 def test_bad_fields_are_named(fields, message):
   with pytest.raises(ValueError, match=message):
