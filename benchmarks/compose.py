@@ -6,7 +6,7 @@ Composes tasks of single questions in batches, as the feeds do, and counts tasks
 
     compose     Composer.tasks, on one core
     cpu         the same in a second of CPU time, which other programs cannot take away
-    cores       the same in a process for each core, each its own share of every batch
+    cores       the same in a process for each core, as hosts of a batch that is so much larger
     numpy, tf   the feeds of data/pipeline.py, whole batches in one process
     dependent   chained questions of the atlas (data/chains.py)
     encode      compose, then token ids of every task's prompt, on one core
@@ -63,10 +63,10 @@ def encoded(composer, batch: int, tokenizer):
 
 
 def _host(composer, batch, host, hosts, seconds, barrier, queue):
-  batches = composed(composer, batch, host, hosts)
+  batches = composed(composer, batch * hosts, host, hosts)
   next(batches)
   barrier.wait()
-  queue.put(rate(batches, batch // hosts, seconds))
+  queue.put(rate(batches, batch, seconds))
 
 
 def on_cores(composer, batch: int, cores: int, seconds: float) -> float:
@@ -150,7 +150,7 @@ def parse(argv=None):
                       'hotpotqa:dev.json; default: the atlas\'s training questions')
   parser.add_argument('--objectives', type=int, nargs='+', default=[1, 2, 8, 16])
   parser.add_argument('--ways', nargs='+', default=list(WAYS), choices=WAYS)
-  parser.add_argument('--batch', type=int, default=256, help='tasks, even')
+  parser.add_argument('--batch', type=int, default=256, help='tasks of each process, even')
   parser.add_argument('--cores', type=int, default=2, help='processes of `cores`')
   parser.add_argument('--repeats', type=int, default=3, help='timed runs of each')
   parser.add_argument('--seconds', type=float, default=1.0, help='of each run, at least')
