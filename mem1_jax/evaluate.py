@@ -56,6 +56,7 @@ def measure(trajectory: Trajectory) -> dict[str, float]:
       'dependency': sum((read + written / 2) * written for read, written in sizes),
       'turns': len(trajectory.turns),
       'searches': trajectory.searches,
+      'search_outages': trajectory.outages,
       'generated_tokens': sum(written for _, written in sizes),
       'seconds': trajectory.seconds,
   }
@@ -133,6 +134,7 @@ def record(trajectory: Trajectory, tokenizer: Tokenizer) -> dict[str, Any]:
         'action': {'kind': turn.action.kind.value, 'text': turn.action.text},
         'tokens_in_context': sum(sizes[j]),
         'dropped': '' if is_last or trajectory.is_append_only else read[j],
+        'outage': turn.outage,
     })
   questions = [{'label': label, 'text': q.text, 'answers': q.answers, 'id': q.id}
                for label, q in zip(task.labels, task.questions)]

@@ -219,6 +219,7 @@ def rollout_metrics(trajectories: list[Trajectory], stats: RolloutStats) -> dict
       'rollout_cut_tokens': stats.num_cut,
       'rollout_overflow': stats.num_overflow,
       'rollout_faults': stats.num_faults,
+      'rollout_search_outages': stats.num_outages,
       'rollout_occupancy': stats.occupancy,
       'rollout_reused_tokens': stats.num_reused / max(1, stats.num_reused + stats.num_read),
       'rollout_prefill_share': stats.prefill_seconds / stats.seconds,

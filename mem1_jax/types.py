@@ -42,6 +42,14 @@ class Passage:
   title: str
   text: str
   score: float = 0.0
+  id: str = ''  # of its corpus; '' for none
+
+
+@dataclasses.dataclass(frozen=True)
+class Unavailable:
+  """In place of passages: the search could not be done, which is not the same as no passage."""
+
+  reason: str  # for people; agents are not told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +176,7 @@ class Observation:
   text: str
   reward: float
   is_done: bool
+  outage: str = ''  # why a search could not be done; '' where it could
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,6 +218,7 @@ class TurnRecord:
   stop: Stop
   reward: float
   seconds: float = 0.0
+  outage: str = ''  # why its search could not be done; '' where it could
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,3 +251,8 @@ class Trajectory:
   @property
   def reward(self) -> float:
     return sum(turn.reward for turn in self.turns)
+
+  @property
+  def outages(self) -> int:
+    """Searches that could not be done."""
+    return sum(bool(turn.outage) for turn in self.turns)

@@ -1,9 +1,10 @@
 """Multi-objective question answering over a retriever.
 
 A search is answered with passages, a malformed action with what was wrong; both
-cost a turn, and both are headed by the turns that are left. The answer ends the
-episode with its exact matches as reward; so does an empty budget, with 0. Every
-line begins with a space: tokenizers then spell a word as they do inside a sentence.
+cost a turn, and both are headed by the turns that are left. A search that could not be
+done is told as such and costs a turn, too. The answer ends the episode with its exact
+matches as reward; so does an empty budget, with 0. Every line begins with a space:
+tokenizers then spell a word as they do inside a sentence.
 """
 
 import collections
@@ -18,6 +19,9 @@ from mem1_jax.text import prompts
 
 # MEM1's budgets (https://arxiv.org/abs/2506.15841): 6 turns up to 4 objectives, 20 for more.
 PAPER_TURNS = ((4, 6), (math.inf, 20))
+
+# Passages are told as ` title: text`, so no passage can say either.
+_NOTHING, _OUTAGE = ' No results.', ' Search is unavailable; try again or answer.'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +74,7 @@ class QAEpisode:
   Attributes:
     score: of the answer; None while there is none.
     cut_passages: passages that were longer than `max_passage_chars`.
+    outages: searches that could not be done.
   """
 
   def __init__(self, task: types.Task, retriever: retrieval.Retriever, config: QAConfig):
@@ -77,7 +82,7 @@ class QAEpisode:
     self.retriever = retriever
     self.config = config
     self.max_turns = turn_budget(task, config)
-    self.turns = self.searches = self.malformed = self.cut_passages = 0
+    self.turns = self.searches = self.malformed = self.cut_passages = self.outages = 0
     self.is_done = False
     self.score: rewards.AnswerScore | None = None
 
@@ -85,22 +90,29 @@ class QAEpisode:
     """Does one action. Raises ValueError where the episode is done."""
     return step_many([self], [action])[0]
 
-  def _apply(self, action: types.Action, passages: list[types.Passage]) -> types.Observation:
+  def _apply(
+      self, action: types.Action, found: list[types.Passage] | types.Unavailable
+  ) -> types.Observation:
     self.turns += 1
+    outage = ''
     if action.kind == types.ActionKind.ANSWER:
       self.is_done = True
       self.score = rewards.score_answer(action.text, self.task)
       return types.Observation('', self.score.em, True)
     if action.kind == types.ActionKind.SEARCH:
       self.searches += 1
-      text = '\n'.join(self._line(passage) for passage in passages) or ' No results.'
+      if isinstance(found, types.Unavailable):
+        self.outages += 1
+        text, outage = _OUTAGE, found.reason or 'no reason is given'
+      else:
+        text = '\n'.join(self._line(passage) for passage in found) or _NOTHING
     else:
       self.malformed += 1
       text = f' Invalid action: {action.text}.'
     if self.turns >= self.max_turns:
       self.is_done = True
       return types.Observation('', 0.0, True)
-    return types.Observation(prompts.information(text, self.hint()), 0.0, False)
+    return types.Observation(prompts.information(text, self.hint()), 0.0, False, outage)
 
   def hint(self) -> str:
     """What heads an information block: the turns left, or that this is the last."""
@@ -151,9 +163,9 @@ def step_many(
     # A search on the last turn can no longer be read.
     if action.kind == types.ActionKind.SEARCH and episode.turns + 1 < episode.max_turns:
       groups[id(episode.retriever), episode.config.top_k].append(index)
-  passages = {}
+  results = {}
   for (_, top_k), group in groups.items():
     found = episodes[group[0]].retriever.search([actions[i].text for i in group], top_k)
-    passages.update(zip(group, found, strict=True))
-  return [episode._apply(action, passages.get(index, []))
+    results.update(zip(group, found, strict=True))
+  return [episode._apply(action, results.get(index, []))
           for index, (episode, action) in enumerate(zip(episodes, actions))]

@@ -8,7 +8,8 @@ The record is plain JSON:
 
 `saw` is all that was in the context when the turn began; `information` is the environment's
 reply; `action` is {'kind', 'text'}; `dropped` is the text that left the context when the turn
-ended ('' where nothing did).
+ended ('' where nothing did). Other keys, such as `outage` (why a search could not be done), are
+for programs.
 """
 
 import re

@@ -8,9 +8,12 @@ from mem1_jax import types
 
 class Retriever(Protocol):
 
-  def search(self, queries: Sequence[str], top_k: int) -> list[list[types.Passage]]:
+  def search(
+      self, queries: Sequence[str], top_k: int
+  ) -> Sequence[list[types.Passage] | types.Unavailable]:
     """For each query its best passages, best first, at most `top_k`.
 
     The same queries give the same passages in the same order, whatever else is in
-    the batch. A query without any usable word finds nothing.
+    the batch. A query without any usable word finds nothing. A back end that is not
+    there does not raise: it answers `Unavailable`, which is never what was found.
     """

@@ -249,7 +249,9 @@ class Collector:
     if observation is None:
       stats.num_faults += 1
       return
-    episode.turns[-1] = dataclasses.replace(episode.turns[-1], reward=observation.reward)
+    episode.turns[-1] = dataclasses.replace(
+        episode.turns[-1], reward=observation.reward, outage=observation.outage)
+    stats.num_outages += bool(observation.outage)
     if observation.is_done:
       return
     context, keep = self._agent.context(

@@ -16,6 +16,7 @@ class RolloutStats:
   num_cut: int = 0  # information tokens that did not fit a context
   num_overflow: int = 0  # episodes ended because they outgrew the cache or a row
   num_faults: int = 0  # episodes ended because their environment failed
+  num_outages: int = 0  # searches that could not be done
   num_length_stops: int = 0  # turns that ran out of their token budget
   num_repetition_stops: int = 0  # turns that only repeated themselves
   num_read: int = 0  # tokens of questions and contexts whose keys and values were computed

@@ -49,6 +49,34 @@ def test_search_gets_a_hint_and_passages():
   assert episode.retriever.calls == [(['norway'], 2)]
 
 
+class Broken:
+  """A retriever that cannot be reached for every other query (a fake)."""
+
+  def search(self, queries, top_k):
+    return [[] if i % 2 else types.Unavailable('timeouts: slow') for i in range(len(queries))]
+
+
+def test_a_search_that_could_not_be_done_is_told_counted_and_costs_a_turn():
+  environment = qa.QAEnvironment(Broken(), CONFIG)
+  episodes = [environment.start(TASK) for _ in range(3)]
+  observations = environment.step_many(episodes, [SEARCH] * 3)
+  outage = types.Observation(' Turns left: 4.\n Search is unavailable; try again or answer.', 0.0,
+                             False, 'timeouts: slow')
+  nothing = types.Observation(' Turns left: 4.\n No results.', 0.0, False)
+  assert observations == [outage, nothing, outage]
+  assert [(e.turns, e.searches, e.outages) for e in episodes] == [(1, 1, 1), (1, 1, 0), (1, 1, 1)]
+  assert qa._OUTAGE == prompts.escape(qa._OUTAGE)
+
+
+@pytest.mark.parametrize('passage', [
+    ('', 'Search is unavailable; try again or answer.'),
+    ('Search is unavailable; try again or answer.', ''), ('\n No results.', '\n No results.')])
+def test_no_passage_looks_like_an_outage_or_like_nothing(passage):
+  observation = start(passage).step(SEARCH)
+  assert not {' No results.', qa._OUTAGE} & set(observation.text.split('\n'))
+  assert observation.outage == ''
+
+
 def test_the_last_turn_asks_for_the_answer():
   episode = start()
   texts = [episode.step(SEARCH).text for _ in range(4)]
