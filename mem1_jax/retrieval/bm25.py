@@ -1,6 +1,6 @@
 """BM25 over titled passages, on bm25s (https://arxiv.org/abs/2407.03618)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 import logging
@@ -39,6 +39,7 @@ class BM25Retriever:
       b: float,
       title_weight: int,
       cache_size: int = 65536,
+      on_passage: Callable[[], None] = lambda: None,
   ):
     """Indexes the passages.
 
@@ -48,6 +49,7 @@ class BM25Retriever:
       b: length normalisation, in [0, 1] (usually 0.4 to 0.75).
       title_weight: times that a title's words are counted, ≥ 1.
       cache_size: queries whose results are kept, the least recently used go first.
+      on_passage: called after each passage that was read.
 
     Raises:
       ValueError: a corpus without a word, or an argument outside its range.
@@ -64,6 +66,7 @@ class BM25Retriever:
       title = words(passage.title)
       self._titled.setdefault(title, []).append(index)
       documents.append([*(title * title_weight), *words(passage.text)])
+      on_passage()
     if not any(documents):
       raise ValueError(f'none of the {len(documents)} passages has a word; give text')
     self._index = _import_bm25s().BM25(k1=k1, b=b, method='lucene')

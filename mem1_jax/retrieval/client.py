@@ -1,0 +1,270 @@
+"""Search by servers that speak Search-R1's protocol, which may be slow, wrong or gone.
+
+Nothing that a server does raises or ends a run: where no server answers in time, a query's result
+is `types.Unavailable`, and `RemoteRetriever.counts` says what happened.
+"""
+
+import collections
+from collections.abc import Callable, Sequence
+import dataclasses
+import logging
+import random
+import threading
+import time
+from typing import Any
+
+from mem1_jax import types
+from mem1_jax.retrieval import breaker as breaker_lib
+from mem1_jax.retrieval import endpoint as endpoint_lib
+from mem1_jax.retrieval import wire
+from mem1_jax.retrieval.endpoint import Failure
+
+_MAX_TITLE_CHARS = 300
+_TELL_EVERY_S = 60.0
+
+Passages = tuple[types.Passage, ...]
+
+# Everything that is counted.
+COUNTERS = (
+    'queries',  # asked of `search`
+    'cache_hits',  # of those, answered without a server
+    'unavailable',  # of those, not answered
+    'requests',  # made
+    'retries',  # rounds of requests after the first
+    'skipped',  # requests that were not made, since the server was known to be down
+    'opened',  # times that a server was found to be down
+    'connection_errors', 'timeouts', 'server_errors', 'busy', 'refused', 'bad_status',
+    'too_large', 'garbage', 'wrong_count',  # requests that brought nothing, by why
+    'cut_queries', 'cut_passages', 'surplus_passages',
+)
+_QUIET = ('queries', 'cache_hits', 'requests', 'skipped')  # by themselves no trouble
+
+
+@dataclasses.dataclass(frozen=True)
+class RemoteConfig:
+  """How long a search may take, and how much of a reply is taken.
+
+  Attributes:
+    timeout_s: of one request. A server that sends its body drop by drop may take it twice.
+    patience_s: of one `search`, retries and pauses included; the last request ends with it.
+    max_rounds: requests to each server, ≥ 1, for one batch of queries.
+    backoff_s: the pause before round n is random, at most backoff_s * 2^(n-1) …
+    max_backoff_s: … and at most this; so is a wait that a server asks for.
+    max_failures: in a row, after which a server is left alone …
+    open_s: … for so long; then one request tries it again.
+    max_queries: of one request.
+    max_query_chars: longer queries are cut, counted.
+    max_passage_chars: longer texts are cut, counted; so are titles beyond 300.
+    max_reply_bytes: a longer reply is none.
+    cache_size: queries whose passages are kept, the least recently used go first.
+  """
+
+  timeout_s: float = 10.0
+  patience_s: float = 30.0
+  max_rounds: int = 3
+  backoff_s: float = 0.2
+  max_backoff_s: float = 5.0
+  max_failures: int = 5
+  open_s: float = 15.0
+  max_queries: int = 128
+  max_query_chars: int = 2000
+  max_passage_chars: int = 10_000
+  max_reply_bytes: int = 32 << 20
+  cache_size: int = 8192
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if value < 0 or not value and field.name not in ('backoff_s', 'max_backoff_s', 'cache_size',
+                                                       'open_s'):
+        raise ValueError(f'{field.name}={value} is too small; raise it')
+
+
+@dataclasses.dataclass(frozen=True)
+class _Server:
+  endpoint: endpoint_lib.Endpoint
+  breaker: breaker_lib.Breaker
+
+
+class RemoteRetriever:
+  """A `retrieval.protocol.Retriever` over HTTP. Safe to use from several threads.
+
+  Args:
+    urls: of the servers, with or without `/retrieve`; each is asked where those before it fail.
+    config: limits and times.
+    token: sent as `Authorization: Bearer …`; '' for none.
+    transport, clock, sleep, jitter: for tests.
+
+  Raises:
+    ValueError: no URL, one that is none or has a password in it, or httpx is not installed.
+  """
+
+  def __init__(self, urls: Sequence[str], config: RemoteConfig = RemoteConfig(), *,
+               token: str = '', transport: Any = None,
+               clock: Callable[[], float] = time.monotonic,
+               sleep: Callable[[float], None] = time.sleep,
+               jitter: Callable[[], float] = random.random):
+    if not urls:
+      raise ValueError('there are 0 URLs of search servers; give at least 1')
+    self._config, self._clock, self._sleep, self._jitter = config, clock, sleep, jitter
+    self._client = endpoint_lib.make_client(token, transport)
+    self._servers = [
+        _Server(endpoint_lib.Endpoint(url, self._client, config.max_reply_bytes, clock),
+                breaker_lib.Breaker(config.max_failures, config.open_s, clock)) for url in urls]
+    self._lock = threading.Lock()
+    self._cache: collections.OrderedDict[tuple[str, int], Passages] = collections.OrderedDict()
+    self._counts: collections.Counter[str] = collections.Counter()
+    self._told, self._told_s = {}, -_TELL_EVERY_S
+
+  def close(self):
+    """Closes its connections."""
+    self._client.close()
+
+  @property
+  def counts(self) -> dict[str, int]:
+    """Of everything in `COUNTERS`, since it was made."""
+    with self._lock:
+      return {name: self._counts[name] for name in COUNTERS}
+
+  def search(
+      self, queries: Sequence[str], top_k: int
+  ) -> list[list[types.Passage] | types.Unavailable]:
+    """See `retrieval.protocol.Retriever`. Raises ValueError where `top_k` < 1."""
+    if top_k < 1:
+      raise ValueError(f'top_k={top_k} is below 1; ask for at least 1 passage')
+    config, deadline = self._config, self._clock() + self._config.patience_s
+    found = {query: self._known(query, top_k) for query in dict.fromkeys(queries)}
+    missing = [query for query, passages in found.items() if passages is None]
+    self._count('queries', len(queries))
+    self._count('cache_hits', sum(found[query] is not None for query in queries))
+    self._count('cut_queries', sum(len(query) > config.max_query_chars for query in missing))
+    for start in range(0, len(missing), config.max_queries):
+      some = missing[start:start + config.max_queries]
+      found |= zip(some, self._find(some, top_k, deadline), strict=True)
+    results = [found[query] for query in queries]
+    self._count('unavailable', sum(isinstance(x, types.Unavailable) for x in results))
+    self._tell()
+    return [x if isinstance(x, types.Unavailable) else list(x) for x in results]
+
+  def _known(self, query: str, top_k: int) -> Passages | None:
+    if not any(character.isalnum() for character in query):
+      return ()  # no usable word
+    with self._lock:
+      passages = self._cache.get((query, top_k))
+      if passages is not None:
+        self._cache.move_to_end((query, top_k))
+    return passages
+
+  def _keep(self, query: str, top_k: int, passages: Passages):
+    with self._lock:
+      self._cache[query, top_k] = passages
+      if len(self._cache) > self._config.cache_size:
+        self._cache.popitem(last=False)
+
+  def _count(self, name: str, number: int = 1):
+    with self._lock:
+      self._counts[name] += number
+
+  def _tell(self):
+    """Now and then a line in the log, where there is more trouble than was told."""
+    with self._lock:
+      trouble = {name: n for name, n in self._counts.items() if n and name not in _QUIET}
+      if trouble == self._told or self._clock() - self._told_s < _TELL_EVERY_S:
+        return
+      self._told, self._told_s = trouble, self._clock()
+    logging.warning('search so far: %d queries, %s', self._counts['queries'], ', '.join(
+        f'{n} {name}' for name, n in sorted(trouble.items())))
+
+  def _find(self, queries: list[str], top_k: int, deadline: float
+            ) -> list[Passages | types.Unavailable]:
+    """What each query finds; the halves of a request that is refused are tried for themselves."""
+    try:
+      found = self._ask(queries, top_k, deadline)
+    except Failure as failure:
+      if failure.is_final and len(queries) > 1:
+        half = len(queries) // 2
+        return [*self._find(queries[:half], top_k, deadline),
+                *self._find(queries[half:], top_k, deadline)]
+      return [types.Unavailable(f'{failure.kind}: {failure}')] * len(queries)
+    for query, passages in zip(queries, found):
+      self._keep(query, top_k, passages)
+    return found
+
+  def _ask(self, queries: list[str], top_k: int, deadline: float) -> list[Passages]:
+    """Asks the servers in turn, and again after a pause. Raises Failure where none answers."""
+    body = wire.write_request([query[:self._config.max_query_chars] for query in queries], top_k)
+    last = None
+    for number in range(self._config.max_rounds):
+      if last and not self._pause(number, last.wait_s, deadline):
+        break
+      failures = []
+      for server in self._servers:
+        if self._clock() >= deadline:
+          failures.append(Failure('timeouts', f'no time is left of {self._config.patience_s:g} s'))
+        elif not server.breaker.allows():
+          self._count('skipped')
+        else:
+          try:
+            return self._attempt(server, body, len(queries), top_k, deadline)
+          except Failure as failure:
+            failures.append(failure)
+      if not failures:
+        break
+      last = failures[-1]
+      if all(failure.is_final for failure in failures):
+        break
+    raise last or Failure('skipped', 'every search server is down, and tried again later')
+
+  def _pause(self, number: int, wait_s: float, deadline: float) -> bool:
+    """Waits before a round, `number` ≥ 1; False where none can follow."""
+    if all(server.breaker.is_open for server in self._servers):
+      return False
+    config = self._config
+    backoff_s = self._jitter() * config.backoff_s * 2 ** (number - 1)
+    seconds = min(max(backoff_s, wait_s), config.max_backoff_s)
+    if self._clock() + seconds >= deadline:
+      return False
+    self._sleep(seconds)
+    self._count('retries')
+    return True
+
+  def _attempt(self, server: _Server, body: bytes, num_queries: int, top_k: int, deadline: float
+               ) -> list[Passages]:
+    """One request, and what it says about the server."""
+    self._count('requests')
+    is_up, reason = False, 'an error'
+    try:
+      left_s = max(deadline - self._clock(), 0.001)
+      reply = server.endpoint.post(body, min(self._config.timeout_s, left_s))
+      found = self._passages(reply, num_queries, top_k)
+      is_up = True
+      return found
+    except Failure as failure:
+      self._count(failure.kind)
+      is_up, reason = failure.is_up, f'{failure.kind}: {failure}'
+      raise
+    finally:  # whatever went wrong: who was allowed says so
+      if is_up and server.breaker.succeeded():
+        logging.warning('search at %s is back', server.endpoint.name)
+      if not is_up and server.breaker.failed():
+        self._count('opened')
+        logging.warning('search at %s is down and left alone for %g s; the last of its failures: '
+                        '%s', server.endpoint.name, self._config.open_s, reason)
+
+  def _passages(self, reply: bytes, num_queries: int, top_k: int) -> list[Passages]:
+    try:
+      results = wire.read_reply(reply)
+    except ValueError as error:
+      raise Failure('garbage', f'a reply that is not of the protocol: {error}') from error
+    if len(results) != num_queries:
+      raise Failure('wrong_count', f'{len(results)} results of {num_queries} queries')
+    self._count('surplus_passages', sum(max(0, len(result) - top_k) for result in results))
+    return [tuple(map(self._cut, result[:top_k])) for result in results]
+
+  def _cut(self, passage: types.Passage) -> types.Passage:
+    most = self._config.max_passage_chars
+    if len(passage.text) <= most and len(passage.title) <= _MAX_TITLE_CHARS:
+      return passage
+    self._count('cut_passages')
+    return dataclasses.replace(
+        passage, title=passage.title[:_MAX_TITLE_CHARS], text=passage.text[:most])
