@@ -56,6 +56,9 @@ def get_config() -> ConfigDict:
   c.env.bm25_b = 0.75  # length normalisation, in [0, 1]
   c.env.title_weight = 2  # times that a title's words count
   c.env.max_passage_chars = 1000  # longer passages are cut there, counted
+  c.env.retriever = ''  # '': BM25 here | URLs of Search-R1 servers, by commas, asked in this order
+  c.env.retriever_timeout = 10.0  # seconds of one request to them
+  c.env.retriever_patience = 30.0  # seconds of a search with its retries, then it is unavailable
 
   c.rollout = ConfigDict()
   c.rollout.num_slots = 32  # turns that are decoded side by side

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from mem1_jax import initial
+from mem1_jax import initial, search
 from mem1_jax.agents.full_context import FullContextAgent
 from mem1_jax.agents.mem1 import Mem1Agent
 from mem1_jax.arrays import Params
@@ -20,7 +20,6 @@ from mem1_jax.memory.positions import Gaps
 from mem1_jax.model import ModelConfig, Policy, build_policy, lora, named_config, precision, quantize
 from mem1_jax.optim import OptimConfig
 from mem1_jax.parallel.mesh import MeshConfig, make_mesh
-from mem1_jax.retrieval.bm25 import BM25Retriever
 from mem1_jax.rl.config import PPOConfig
 from mem1_jax.rollout.engine import Engine, EngineConfig
 from mem1_jax.text.prompts import check_tokenizer
@@ -53,12 +52,10 @@ def make_agent(config: Any, tokenizer: Tokenizer):
 
 
 def make_environment(config: Any, documents: Sequence[Passage] | None = None) -> QAEnvironment:
-  """Question answering over these documents, or the embedded atlas's."""
+  """Question answering over these documents, or what the config searches (search.py)."""
   _check_source(config)
   e = config.env
-  retriever = BM25Retriever(documents or sources.atlas_documents(), k1=e.bm25_k1, b=e.bm25_b,
-                            title_weight=e.title_weight)
-  return QAEnvironment(retriever, QAConfig(
+  return QAEnvironment(search.make_retriever(config, documents), QAConfig(
       top_k=e.top_k, max_passage_chars=e.max_passage_chars,
       slack=e.slack if e.turns == 'slack' else None, max_turns=_max_turns(e.turns)))
 

@@ -148,6 +148,16 @@ def chat(config: ConfigDict, args: argparse.Namespace):
   conversation.run(config)
 
 
+def serve_retriever(config: ConfigDict, args: argparse.Namespace):
+  """Serves search over a file's documents, or the embedded ones."""
+  from mem1_jax import search
+  from mem1_jax.retrieval.server import Limits
+  search.serve(config, args.documents, args.host, args.port, Limits(
+      top_k=args.top_k, max_top_k=args.max_top_k, max_queries=args.max_queries,
+      max_query_chars=args.max_query_chars, max_body_bytes=args.max_body_mb * 10**6,
+      max_batch=args.max_batch, max_waiting=args.max_waiting))
+
+
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
       prog='mem1', description='Train and study language agents with constant memory.',
@@ -155,8 +165,8 @@ def _parser() -> argparse.ArgumentParser:
   commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
 
   def add(function, text: str, workdir: str | None = None):
-    command = commands.add_parser(function.__name__, help=text, description=text,
-                                  epilog=parser.epilog)
+    command = commands.add_parser(function.__name__.replace('_', '-'), help=text,
+                                  description=text, epilog=parser.epilog)
     command.set_defaults(function=function)
     command.add_argument('--config', default='atlas', metavar='FILE_OR_NAME',
                          help='config file or packaged name (default: %(default)s)')
@@ -209,7 +219,31 @@ def _parser() -> argparse.ArgumentParser:
   command.add_argument('-n', type=int, default=0, help='which line, from 0')
   command.add_argument('--max-chars', type=int, default=None, help='cut long texts, saying so')
   add(chat, 'Answers your own questions over the embedded documents.')
+  _add_server_arguments(add(
+      serve_retriever, "Serves search by HTTP in Search-R1's protocol: POST /retrieve, GET /health, "
+      'GET /metrics. --config.env.bm25_k1 and its neighbours are used; --config.env.retriever=URL '
+      'is how a run asks it. Needs the extra `retriever`.'))
   return parser
+
+
+def _add_server_arguments(command: argparse.ArgumentParser):
+  command.add_argument('--documents', default='', metavar='FILE', help='a JSON document on each '
+                       'line, {"id", "contents"} as Search-R1 has them or {"title", "text"} '
+                       '(default: the embedded atlas)')
+  command.add_argument('--host', default='127.0.0.1', help='address to listen on; there is no '
+                       'password, so think before 0.0.0.0 (default: %(default)s)')
+  command.add_argument('--port', type=int, default=8000, help='0 for any that is free (default: '
+                       '%(default)s)')
+  for name, default, text in (
+      ('top-k', 3, 'passages per query, where a request does not say'),
+      ('max-top-k', 100, 'passages per query that a request may ask for'),
+      ('max-queries', 512, 'queries of a request'),
+      ('max-query-chars', 4096, 'characters of a query'),
+      ('max-body-mb', 8, 'megabytes of a request'),
+      ('max-batch', 64, 'queries that are searched together'),
+      ('max-waiting', 8192, 'queries that may wait for a search; more are refused')):
+    command.add_argument(f'--{name}', type=int, default=default, metavar='N',
+                         help=f'{text} (default: %(default)s)')
 
 
 def run(argv: list[str] | None = None):

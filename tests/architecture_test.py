@@ -39,6 +39,7 @@ ARROWS = {
         'model',
     },
     'initial': {'types', 'arrays', 'parallel', 'checkpoint', 'model', 'text'},
+    'search': {'types', 'retrieval', 'data', 'progress'},
     # Puts the parts together for the commands below it.
     'assemble': ANYTHING,
     'train': ANYTHING, 'sft': ANYTHING, 'evaluate': ANYTHING, 'sweep': ANYTHING,

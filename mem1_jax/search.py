@@ -1,0 +1,72 @@
+"""What `<search>` asks: from a config to a retriever, and to a server of one."""
+
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mem1_jax import progress
+from mem1_jax.data import sources
+from mem1_jax.retrieval import Retriever, corpus, server
+from mem1_jax.retrieval.bm25 import BM25Retriever
+from mem1_jax.retrieval.client import RemoteConfig, RemoteRetriever
+from mem1_jax.types import Passage
+
+TOKEN = 'MEM1_RETRIEVER_TOKEN'  # of the environment, since configs are written into run folders
+
+
+def make_retriever(config: Any, documents: Sequence[Passage] | None = None) -> Retriever:
+  """Over these documents, or else what `env.retriever` names, or else the embedded atlas's."""
+  if documents is None and config.env.retriever:
+    return make_remote(config)
+  return make_local(config, documents or sources.atlas_documents())
+
+
+def make_local(config: Any, documents: Sequence[Passage],
+               on_passage: Callable[[], None] = lambda: None) -> Retriever:
+  """In this process; `on_passage` is called after each that was read."""
+  e = config.env
+  return BM25Retriever(documents, k1=e.bm25_k1, b=e.bm25_b, title_weight=e.title_weight,
+                       on_passage=on_passage)
+
+
+def make_remote(config: Any) -> RemoteRetriever:
+  """By the servers of `env.retriever`.
+
+  Raises:
+    ValueError: no URLs, or an outage might last longer than episodes wait, which would end them.
+  """
+  e, waits = config.env, config.rollout.reply_timeout
+  if e.retriever_patience + e.retriever_timeout >= waits:
+    raise ValueError(
+        f'env.retriever_patience {e.retriever_patience} + env.retriever_timeout '
+        f'{e.retriever_timeout} must stay below rollout.reply_timeout {waits}, after which an '
+        'episode is ended; lower them or raise that')
+  return RemoteRetriever(
+      [url for url in e.retriever.split(',') if url.strip()],
+      RemoteConfig(timeout_s=e.retriever_timeout, patience_s=e.retriever_patience),
+      token=os.environ.get(TOKEN, ''))
+
+
+def serve(config: Any, documents: str, host: str, port: int, limits: server.Limits):
+  """Serves a file of documents ('' for the embedded ones) until it is told to stop.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it has no document, or nothing can listen there.
+  """
+  passages = _read(documents) if documents else sources.atlas_documents()
+  with progress.bar('passages', len(passages)) as bar:
+    retriever = make_local(config, passages, bar.advance)
+  server.serve(retriever, host, port, limits, lambda url: print(
+      f'{len(passages)} passages at {url}/retrieve (also /health and /metrics)', flush=True))
+
+
+def _read(documents: str) -> list[Passage]:
+  path = pathlib.Path(documents)
+  with progress.bar('bytes', path.stat().st_size if path.is_file() else 0) as bar:
+    passages, num_bad = corpus.read(path, bar.advance)
+  if num_bad:
+    print(f'{num_bad} lines of {path} are no document', file=sys.stderr)
+  return passages

@@ -1,0 +1,90 @@
+"""What a config searches: here, or by servers; and `main serve-retriever` from end to end."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from mem1_jax import main, search
+from mem1_jax.retrieval.bm25 import BM25Retriever
+from mem1_jax.retrieval.client import RemoteRetriever
+from mem1_jax.types import Passage
+from tests.retrieval import servers
+from tests.tiny import tiny_config
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+OSLO = Passage('Oslo', 'A city.')
+
+
+def test_the_default_is_here_and_documents_that_are_given_are_searched_here():
+  config = tiny_config()
+  assert isinstance(search.make_retriever(config, [OSLO]), BM25Retriever)
+  config.env.retriever = 'http://a'
+  assert search.make_retriever(config, [OSLO]).passages == (OSLO,)
+  seen = []
+  search.make_local(config, [OSLO, OSLO], lambda: seen.append(1))
+  assert len(seen) == 2
+
+
+def test_servers_are_named_by_commas_and_get_the_token_of_the_environment(monkeypatch):
+  monkeypatch.setenv(search.TOKEN, 'secret')
+  config = tiny_config()
+  config.env.retriever_timeout, config.env.retriever_patience = 2.0, 7.0
+  with servers.Chaos('500') as broken, servers.Chaos() as whole:
+    config.env.retriever = f'{broken.url}, {whole.url}/retrieve,'
+    retriever = search.make_retriever(config)
+    assert isinstance(retriever, RemoteRetriever)
+    assert retriever.search(['a'], 1)[0][0].title == 'Norway'
+  assert retriever.counts['server_errors'] == 1
+  assert (retriever._config.timeout_s, retriever._config.patience_s) == (2.0, 7.0)
+  assert retriever._client.headers['Authorization'] == 'Bearer secret'
+  assert 'secret' not in str(config)
+
+
+@pytest.mark.parametrize('knobs, message', [
+    ({'env.retriever': ' ,'}, '0 URLs'), ({'env.retriever': 'there'}, 'URL of a search server'),
+    ({'env.retriever_patience': 120.0}, 'retriever_patience 120.0 .* must stay below rollout.rep'),
+    ({'rollout.reply_timeout': 40.0}, 'must stay below rollout.reply_timeout 40.0')])
+def test_what_cannot_work_is_refused_at_once(knobs, message):
+  config = tiny_config()
+  config.env.retriever = 'http://a'
+  config.update_from_flattened_dict(knobs)
+  with pytest.raises(ValueError, match=message):
+    search.make_retriever(config)
+
+
+def test_the_command_serves_a_file_until_it_is_told_to_stop(tmp_path):
+  path = tmp_path / 'corpus.jsonl'
+  path.write_text('{"id": "7", "contents": "\\"Oslo\\"\\nA city."}\nbroken\n'
+                  '{"title": "Moss", "text": "A town."}\n')
+  process = subprocess.Popen(
+      [sys.executable, '-m', 'mem1_jax.main', 'serve-retriever', f'--documents={path}', '--port=0',
+       '--top-k=1', '--config.compilation_cache='],
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+  try:
+    line = process.stdout.readline()
+    assert line.startswith('2 passages at http://127.0.0.1:'), process.stderr.read()
+    url = line.split()[3]
+    request = urllib.request.Request(url, b'{"queries": ["oslo city"]}')
+    with urllib.request.urlopen(request, timeout=10) as reply:
+      assert json.load(reply) == {'result': [[{'id': '7', 'contents': '"Oslo"\nA city.'}]]}
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=20)
+  finally:
+    process.kill()
+  assert f'1 lines of {path} are no document' in told and f'{path}:2 is skipped' in told
+  assert 'Traceback' not in told
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['--documents=nowhere.jsonl'], 'nowhere.jsonl is no file'),
+    (['--top-k=9', '--max-top-k=4'], 'top_k=9 is above max_top_k=4')])
+def test_mistakes_end_with_one_line(arguments, message, capsys):
+  with pytest.raises(SystemExit) as error:
+    main.run(['serve-retriever', '--config=base', *arguments])
+  assert error.value.code == 2
+  assert message in capsys.readouterr().err
