@@ -27,13 +27,14 @@ class Chain:
 
   scale: float = 40.0  # logit of the next token; all others have 0
   mesh: jax.sharding.Mesh = one_device()
+  vocab_size: int = len(VOCABULARY)
 
   def shardings(self):
     return sharding.whole(self.mesh)
 
   def init(self, key):
     del key
-    return jnp.zeros(len(VOCABULARY), jnp.int32)
+    return jnp.zeros(self.vocab_size, jnp.int32)
 
   def init_cache(self, batch, capacity):
     zeros = jnp.zeros((1, batch, capacity, 1), jnp.float32)
@@ -51,12 +52,12 @@ class Chain:
     row_B1 = jnp.arange(B)[:, None]
     k = cache.k.at[0, row_B1, index_BT, 0].set(tokens_BT.astype(jnp.float32), mode='drop')
     v = cache.v.at[0, row_B1, index_BT, 0].set(position_BT.astype(jnp.float32), mode='drop')
-    hidden_BTD = jax.nn.one_hot(params[tokens_BT], len(VOCABULARY))
+    hidden_BTD = jax.nn.one_hot(params[tokens_BT], self.vocab_size)
     return hidden_BTD, KVCache(k, v, cache.length + num_tokens_B)
 
   def head(self, params):
     del params
-    return jnp.eye(len(VOCABULARY)) * self.scale
+    return jnp.eye(self.vocab_size) * self.scale
 
 
 def chain(*texts):

@@ -1,0 +1,35 @@
+"""The benchmark of the search server runs from end to end, small, and says what it promises."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def run(*arguments):
+  done = subprocess.run(
+      [sys.executable, str(ROOT / 'benchmarks' / 'retriever.py'), '--seconds', '0.2', *arguments],
+      stdout=subprocess.PIPE, text=True, check=True, timeout=120)
+  return done.stdout, json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow  # two processes import jax, several cells
+def test_tiny_run_ends_with_latencies_and_recall(tmp_path):
+  out = tmp_path / 'retriever.json'
+  text, last = run('--clients', '1', '4', '--questions', '50', '--out', str(out))
+  assert last.keys() == {'recall_at_5', *(f'{way} {n}' for way in ('plain', 'ours', 'batched')
+                                          for n in (1, 4))}
+  assert 'p99 ms' in text and 0.3 < last['recall_at_5'] <= 1
+  for cell in json.loads(out.read_text())['cells'].values():
+    assert 0 < cell['p50_ms'] <= cell['p99_ms'] and cell['queries_s'] > 0 and not cell['failed']
+
+
+@pytest.mark.slow
+@pytest.mark.shared_data
+def test_hotpotqa(shared_data):
+  _, last = run('--clients', '1', '--ways', 'plain', '--hotpotqa', str(shared_data / 'hotpotqa'))
+  assert 0.5 < last['recall_at_5'] <= 1
