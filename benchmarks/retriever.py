@@ -22,6 +22,7 @@ import contextlib
 import http.client
 import itertools
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -188,10 +189,11 @@ def main():
       for way in args.ways:
         load(way, url, 1, min(1.0, args.seconds), texts)  # warm-up
         for num_clients in args.clients:
-          before = batches(url)
+          before, busy = batches(url), os.getloadavg()[0]
           cell = load(way, url, num_clients, args.seconds, texts)
           searches, queries = np.subtract(batches(url), before)
-          cells[f'{way} {num_clients}'] = cell | {'batch': float(queries / max(1, searches))}
+          cells[f'{way} {num_clients}'] = cell | {
+              'batch': float(queries / max(1, searches)), 'load': busy}
           bar.advance(1, f'{way} {num_clients}: {cell["queries_s"]:.0f} queries/s')
   result = {'passages': len(passages), 'retriever': args.retriever, 'start_s': start_s,
             f'recall_at_{RECALL_AT}': found, 'cells': cells}
