@@ -220,9 +220,9 @@ def _parser() -> argparse.ArgumentParser:
   command.add_argument('--max-chars', type=int, default=None, help='cut long texts, saying so')
   add(chat, 'Answers your own questions over the embedded documents.')
   _add_server_arguments(add(
-      serve_retriever, "Serves search by HTTP in Search-R1's protocol: POST /retrieve, GET /health, "
-      'GET /metrics. --config.env.bm25_k1 and its neighbours are used; --config.env.retriever=URL '
-      'is how a run asks it. Needs the extra `retriever`.'))
+      serve_retriever, "Serves search by HTTP in Search-R1's protocol: POST /retrieve, GET "
+      '/health, GET /metrics. --config.env.bm25_k1 and its neighbours are used; runs ask it with '
+      '--config.env.retriever=URL. Needs the extra `retriever`.'))
   return parser
 
 

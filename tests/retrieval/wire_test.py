@@ -53,7 +53,8 @@ def _read(item):
 
 
 @pytest.mark.parametrize('document, passage', [
-    ({'id': 7, 'contents': '"Oslo"\nA city.\nBig.'}, types.Passage('Oslo', 'A city.\nBig.', id='7')),
+    ({'id': 7, 'contents': '"Oslo"\nA city.\nBig.'},
+     types.Passage('Oslo', 'A city.\nBig.', id='7')),
     ({'contents': 'Oslo\nA city.'}, types.Passage('Oslo', 'A city.')),
     ({'contents': '"Oslo"'}, types.Passage('Oslo', '')),
     ({'contents': 'A city.'}, types.Passage('', 'A city.')),
@@ -78,7 +79,8 @@ def test_what_is_written_is_read(passages):
 
 @pytest.mark.parametrize('reply, message', [
     ('nope', 'no JSON'), ('7', 'no object'), ('{"result": {}}', 'result is {}, not a list'),
-    ('{"result": [7]}', r'result\[0\] is 7'), ('{"result": [[7]]}', r'result\[0\]: 7 is no document'),
+    ('{"result": [7]}', r'result\[0\] is 7'),
+    ('{"result": [[7]]}', r'result\[0\]: 7 is no document'),
     ('{"result": [[], [{"id": "1"}]]}', r"result\[1\]: a document has \['id'\]"),
     ('{"result": [[{"contents": 7}]]}', 'it needs contents'),
     *((f'{{"result": [[{{"document": {{"contents": "a"}}, "score": {score}}}]]}}', 'score is')
