@@ -141,6 +141,17 @@ def inspect(config: ConfigDict, args: argparse.Namespace):
   console.show(json.loads(lines[args.n]), max_chars=args.max_chars)
 
 
+def index(config: ConfigDict, args: argparse.Namespace):
+  """Encodes documents for dense retrieval."""
+  del config
+  from mem1_jax import index as indexing
+  options = indexing.Options(
+      args.encoder, args.kind, args.stored, args.dtype, args.template, args.query_prefix,
+      args.passage_prefix, args.max_length, args.shard_size, args.batch_tokens)
+  indexing.build([pathlib.Path(file) for file in args.documents], pathlib.Path(args.out), options,
+                 args.resume, lambda text: print(text, file=sys.stderr))
+
+
 def chat(config: ConfigDict, args: argparse.Namespace):
   """Answers questions typed at the prompt, turn by turn."""
   del args
@@ -218,6 +229,8 @@ def _parser() -> argparse.ArgumentParser:
   command.add_argument('file', help='a .jsonl of trajectories, as evaluation writes it')
   command.add_argument('-n', type=int, default=0, help='which line, from 0')
   command.add_argument('--max-chars', type=int, default=None, help='cut long texts, saying so')
+  _add_index(add(index, 'Encodes documents for dense retrieval: passages and vectors in a folder '
+                 '(docs/retrieval.md).'))
   add(chat, 'Answers your own questions over the embedded documents.')
   _add_server_arguments(add(
       serve_retriever, "Serves search by HTTP in Search-R1's protocol: POST /retrieve, GET "
@@ -244,6 +257,34 @@ def _add_server_arguments(command: argparse.ArgumentParser):
       ('max-waiting', 8192, 'queries that may wait for a search; more are refused')):
     command.add_argument(f'--{name}', type=int, default=default, metavar='N',
                          help=f'{text} (default: %(default)s)')
+
+
+def _add_index(command: argparse.ArgumentParser):
+  command.add_argument('--documents', nargs='+', required=True, metavar='FILE',
+                       help='.jsonl or .jsonl.gz with a line of {"contents": "\\"Title\\"\\nText"} '
+                       'or {"title": …, "text": …} each; .json of {title: text or sentences}')
+  command.add_argument('--encoder', required=True, metavar='FOLDER_OR_HF',
+                       help='a BERT, E5 or sentence-transformer: a folder, or hf:NAME')
+  command.add_argument('--out', required=True, help='folder of the index')
+  command.add_argument('--kind', default='flat', choices=['flat', 'ivfpq', 'hnsw'],
+                       help='exact, or approximate by FAISS (default: %(default)s)')
+  command.add_argument('--resume', action='store_true', help='go on after the last whole shard, or '
+                       'give a whole index another --kind')
+  command.add_argument('--stored', default='float16', choices=['float16', 'float32'],
+                       help='dtype of the vectors on disk (default: %(default)s)')
+  command.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16'],
+                       help="of the encoder's products (default: %(default)s, in full)")
+  command.add_argument('--template', default='{title} {text}',
+                       help='what is read of a passage (default: %(default)s)')
+  for text in ('query', 'passage'):
+    command.add_argument(f'--{text}-prefix', metavar='TEXT', help=f'what stands before a {text} '
+                         f'(default: what the encoder\'s folder says, or "{text}: " for E5)')
+  command.add_argument('--max-length', type=int, metavar='TOKENS', help='where a passage is cut '
+                       "(default: what the encoder's folder says)")
+  command.add_argument('--shard-size', type=int, default=65536, metavar='PASSAGES',
+                       help='written at once (default: %(default)s)')
+  command.add_argument('--batch-tokens', type=int, default=16384, metavar='TOKENS',
+                       help='encoded at once, padding included (default: %(default)s)')
 
 
 def run(argv: list[str] | None = None):
