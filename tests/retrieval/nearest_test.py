@@ -77,9 +77,18 @@ def test_scores_do_not_depend_on_company():
   assert together == [flat.search(query[None], 5)[0] for query in queries]
 
 
+@pytest.fixture
+def one_thread():
+  """FAISS on one core: its threads wait for each other, while other tests have the cores."""
+  faiss = pytest.importorskip('faiss')
+  before = faiss.omp_get_max_threads()
+  faiss.omp_set_num_threads(1)
+  yield
+  faiss.omp_set_num_threads(before)
+
+
 @pytest.mark.parametrize('kind, num', [('hnsw', 600), ('ivfpq', nearest._MIN_IVFPQ)])
-def test_approximate_search(kind, num, tmp_path):
-  pytest.importorskip('faiss')
+def test_approximate_search(kind, num, one_thread, tmp_path):
   # Clusters: vectors without structure have no near neighbours.
   matrix = random(num, 16, dtype=np.float16)
   matrix = (matrix * 0.5 + random(20, 16, seed=5)[np.arange(num) % 20]).astype(np.float16)
