@@ -36,7 +36,7 @@ class Options:
     template: of what it reads of a passage.
     query_prefix: None for what its folder says; likewise the next two.
     shard_size: passages of a shard: what is lost, at most, when the program is killed.
-    batch_tokens: of one batch, padding included.
+    batch_tokens: of one batch, padding included; None for what suits the devices.
   """
 
   encoder: str
@@ -48,13 +48,13 @@ class Options:
   passage_prefix: str | None = None
   max_length: int | None = None
   shard_size: int = 65536
-  batch_tokens: int = 16384
+  batch_tokens: int | None = None
 
   def __post_init__(self):
     if self.kind not in nearest.KINDS or self.stored not in STORED:
       raise ValueError(f'kind {self.kind!r}, stored {self.stored!r}: choose one of '
                        f'{nearest.KINDS} and one of {STORED}')
-    if self.shard_size < 1 or self.batch_tokens < 1:
+    if self.shard_size < 1 or (self.batch_tokens or 1) < 1:
       raise ValueError(f'shard_size={self.shard_size}, batch_tokens={self.batch_tokens}: need at '
                        'least 1')
     texts.check_template(self.template)
@@ -166,7 +166,8 @@ def _settings(files: Sequence[pathlib.Path], options: Options,
   query_prefix, passage_prefix = encoder.prefixes
   found = dataclasses.asdict(options) | {
       'query_prefix': query_prefix, 'passage_prefix': passage_prefix,
-      'max_length': encoder.max_length, 'dim': encoder.dim, 'fingerprint': encoder.fingerprint,
+      'max_length': encoder.max_length, 'batch_tokens': encoder.batch_tokens, 'dim': encoder.dim,
+      'fingerprint': encoder.fingerprint,
       'documents': [{'name': file.name, 'bytes': file.stat().st_size} for file in files],
       'made_with': metrics.versions() | metrics.machine()}
   del found['kind']  # an approximate index can be added, or exchanged, later

@@ -283,8 +283,8 @@ def _add_index(command: argparse.ArgumentParser):
                        "(default: what the encoder's folder says)")
   command.add_argument('--shard-size', type=int, default=65536, metavar='PASSAGES',
                        help='written at once (default: %(default)s)')
-  command.add_argument('--batch-tokens', type=int, default=16384, metavar='TOKENS',
-                       help='encoded at once, padding included (default: %(default)s)')
+  command.add_argument('--batch-tokens', type=int, metavar='TOKENS', help='encoded at once, '
+                       'padding included (default: 2048 for each CPU, 32768 for another device)')
 
 
 def run(argv: list[str] | None = None):

@@ -21,6 +21,8 @@ from mem1_jax.retrieval.dense import bert, settings, texts, weights
 DTYPES = ('float32', 'bfloat16')
 _AT_ONCE = 32  # rows of one call of a row-by-row program
 _IN_FLIGHT = 2  # batches that are computed while the next ones are laid out
+# Tokens of a batch on one device: a CPU is fastest where a layer's activations stay in its caches.
+_BATCH_TOKENS, _CPU_BATCH_TOKENS = 32768, 2048
 
 
 class SentenceEncoder:
@@ -30,6 +32,7 @@ class SentenceEncoder:
     dim: width of a vector.
     max_length: tokens at which a text is cut.
     prefixes: what stands before a query, and before a passage.
+    batch_tokens: of one batch of passages, padding included.
     fingerprint: equal for encoders that make the same vectors of the same texts (but for
       `prefixes`): a hash of weights, tokenizer and settings.
   """
@@ -42,7 +45,7 @@ class SentenceEncoder:
       passage_prefix: str | None = None,
       max_length: int | None = None,
       dtype: str = 'float32',
-      batch_tokens: int = 16384,
+      batch_tokens: int | None = None,
       devices: Sequence[jax.Device] | None = None,
   ):
     """Reads the folder.
@@ -54,7 +57,8 @@ class SentenceEncoder:
       max_length: None for what the folder says.
       dtype: of parameters and products; float32 is computed in full, also where
         an accelerator would round. Norms and softmax are float32 in any case.
-      batch_tokens: of one batch of passages, padding included.
+      batch_tokens: of one batch of passages, padding included; None for 2,048 on
+        each device that is a CPU and 32,768 on each other.
       devices: over which a batch is split; None for the first.
 
     Raises:
@@ -63,7 +67,8 @@ class SentenceEncoder:
     """
     folder = pathlib.Path(folder)
     self._model = _Model(folder, max_length, dtype, devices, False)
-    self._pooling, self._batch_tokens = settings.pooling(folder), batch_tokens
+    self._pooling = settings.pooling(folder)
+    self.batch_tokens = batch_tokens or self._model.default_batch_tokens
     self.dim, self.max_length = self._model.config.dim, self._model.max_length
     own = settings.prefixes(folder)
     self.prefixes = tuple(default if asked is None else asked
@@ -100,7 +105,7 @@ class SentenceEncoder:
 
   def _passage_batches(self, tokens: texts.Tokens) -> Iterator[tuple[np.ndarray, jax.Array]]:
     model, running = self._model, collections.deque()
-    for batch in texts.batches(tokens.rows, texts.LENGTHS, self.max_length, self._batch_tokens,
+    for batch in texts.batches(tokens.rows, texts.LENGTHS, self.max_length, self.batch_tokens,
                                model.num_devices):
       arrays = jax.device_put((batch.tokens, batch.types, batch.lengths), model.split)
       running.append((batch.indices, self._encode(model.params, *arrays)))
@@ -152,6 +157,8 @@ class _Model:
     mesh = jax.make_mesh((len(devices),), ('data',), devices=devices,
                          axis_types=(jax.sharding.AxisType.Auto,))
     self.num_devices = len(devices)
+    self.default_batch_tokens = len(devices) * (
+        _CPU_BATCH_TOKENS if devices[0].platform == 'cpu' else _BATCH_TOKENS)
     self.split = jax.sharding.NamedSharding(mesh, jax.P('data'))
     self.params = jax.device_put(weights.load(folder, self.config, dtype, is_classifier),
                                  jax.sharding.NamedSharding(mesh, jax.P()))
