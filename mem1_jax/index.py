@@ -206,7 +206,8 @@ def _encode(files, out, options, encoder, done, total, say) -> tuple[int, int]:
       if (part := coming.result()) is None:
         return num_new, num_bad
       coming = reader.submit(next, parts, None)
-      bar.advance(part.num_bad)
+      if part.num_bad:
+        bar.advance(part.num_bad)
       num_bad, num_new = num_bad + part.num_bad, num_new + len(part.passages)
       if part.passages:
         vectors = encoder.encode_passages(part.tokens, bar.advance).astype(options.stored)

@@ -72,7 +72,7 @@ def test_progress_is_heard(small):
 
 def test_several_devices_make_the_same_vectors(folder, small):
   wide = encoder.SentenceEncoder(folder, query_prefix='q: ', batch_tokens=128,
-                                 devices=jax.devices()[:4])
+                                 devices=jax.devices()[:2])
   tokens = small.tokenize_passages(QUERIES * 3)
   np.testing.assert_allclose(
       wide.encode_passages(tokens), small.encode_passages(tokens), atol=1e-6)
