@@ -2,7 +2,9 @@
 
 Definitions (arXiv 2506.15841, with and without the question in the context):
 
-    em, f1        sums over a task's questions; a wrong number of answers scores 0
+    em, f1        sums over a task's questions; a wrong number of answers scores 0; of a purchase:
+                  whether it is the very product that the goal was made from
+    reward        what the environment gave: em, or a purchase's score
     peak_tokens   most tokens of any one context of the trajectory
     dependency    sum over generated segments of (prefix + l / 2) * l, tokens²
     seconds       wall time from an episode's first prefill to its last action,
@@ -50,6 +52,7 @@ def measure(trajectory: Trajectory) -> dict[str, float]:
       'em': score.em,
       'em_per_question': score.em / len(trajectory.task.questions),
       'f1': score.f1,
+      'reward': trajectory.reward,
       'answered': float(trajectory.answer is not None),
       'peak_tokens': peak - len(trajectory.prompt),
       'peak_tokens_with_question': peak,

@@ -16,12 +16,13 @@ class Kind(enum.IntEnum):
   PAD = 0
   PROMPT = 1  # the question and its instructions
   STATE = 2  # <think>…</think>: memory and reasoning in one
-  ACTION = 3  # <search>…</search> or <answer>…</answer>
+  ACTION = 3  # <search>…</search>, <click>…</click> or <answer>…</answer>
   INFO = 4  # <information>…</information>
 
 
 class ActionKind(str, enum.Enum):
   SEARCH = 'search'
+  CLICK = 'click'
   ANSWER = 'answer'
   MALFORMED = 'malformed'
 
@@ -66,6 +67,8 @@ class Question:
     found: what each document of `chain` yields, in order; `found[-1]` is
       `answers[0]`; empty where unknown.
     relations: what is looked up in each document of `chain`; empty where unknown.
+    domain: the world that it is asked in; picks the instructions (text/prompts.py).
+    goal: what that world scores by, where `answers` alone cannot say it (env/shop_goals.py).
   """
 
   id: str
@@ -75,6 +78,8 @@ class Question:
   chain: tuple[str, ...] = ()
   found: tuple[str, ...] = ()
   relations: tuple[str, ...] = ()
+  domain: str = 'qa'
+  goal: object = None
 
   def left(self, hop: int) -> str:
     """What is still to be looked up after `hop` look-ups: `capital of country @`."""
@@ -157,6 +162,10 @@ class Task:
   def hops(self) -> int:
     return sum(question.hops for question in self.questions)
 
+  @property
+  def domain(self) -> str:
+    return self.questions[0].domain
+
 
 @dataclasses.dataclass(frozen=True)
 class Action:
@@ -232,7 +241,7 @@ class Trajectory:
     is_append_only: True for an agent whose context only grows (full context);
       False where every turn sees the question and its own context only.
     sample: which of several samples of the same task.
-    answer: the text of the final answer; None if the episode ended without.
+    answer: the text of the final answer, or what was bought; None if the episode ended without.
     searches: searches made.
     seconds: wall time from the first prefill to the last action.
     fault: what its environment failed with, which ended it; '' for none.

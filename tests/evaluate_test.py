@@ -66,7 +66,7 @@ def test_full_context_by_hand():
 def test_scores():
   measured = evaluate.measure(episode(False))
   assert (measured['em'], measured['em_per_question'], measured['f1']) == (1.0, 0.5, 1.0)
-  assert measured['answered'] == 1.0
+  assert (measured['answered'], measured['reward']) == (1.0, 1.0)
   for answer in ('Oslo', 'Oslo; 47; x', ''):  # a wrong number of answers
     assert evaluate.measure(episode(False, answer))['em'] == 0.0
 

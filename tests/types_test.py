@@ -13,6 +13,7 @@ def test_a_tasks_hops_are_the_sum_of_its_questions():
   )
   task = types.Task(id='t', questions=questions, labels=('a', 'b', 'c'), source='test')
   assert task.hops == 6
+  assert task.domain == 'qa'
 
 
 def test_kinds_are_the_numbers_that_packed_rows_hold():

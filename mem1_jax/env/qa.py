@@ -1,10 +1,10 @@
 """Multi-objective question answering over a retriever.
 
-A search is answered with passages, a malformed action with what was wrong; both
-cost a turn, and both are headed by the turns that are left. A search that could not be
-done is told as such and costs a turn, too. The answer ends the episode with its exact
-matches as reward; so does an empty budget, with 0. Every line begins with a space:
-tokenizers then spell a word as they do inside a sentence.
+A search is answered with passages, or told to have failed; a malformed action with what
+was wrong, as a click is: there are no buttons. Each costs a turn and is headed by the turns
+that are left. The answer ends the episode with its exact matches as reward; so does an empty
+budget, with 0. Every line begins with a space: tokenizers then spell a word as they do inside
+a sentence.
 """
 
 import collections
@@ -14,11 +14,13 @@ import math
 
 from mem1_jax import retrieval
 from mem1_jax import types
+from mem1_jax.env import environment
 from mem1_jax.env import rewards
 from mem1_jax.text import prompts
 
 # MEM1's budgets (https://arxiv.org/abs/2506.15841): 6 turns up to 4 objectives, 20 for more.
 PAPER_TURNS = ((4, 6), (math.inf, 20))
+NO_BUTTONS = 'there is nothing to click here'
 
 # Passages are told as ` title: text`, so no passage can say either.
 _NOTHING, _OUTAGE = ' No results.', ' Search is unavailable; try again or answer.'
@@ -72,6 +74,7 @@ class QAEpisode:
   """One task in progress; see `env.environment.Episode` for the counters.
 
   Attributes:
+    answer: as it was given; None while there is none.
     score: of the answer; None while there is none.
     cut_passages: passages that were longer than `max_passage_chars`.
     outages: searches that could not be done.
@@ -84,11 +87,17 @@ class QAEpisode:
     self.max_turns = turn_budget(task, config)
     self.turns = self.searches = self.malformed = self.cut_passages = self.outages = 0
     self.is_done = False
+    self.answer: str | None = None
     self.score: rewards.AnswerScore | None = None
 
   def step(self, action: types.Action) -> types.Observation:
     """Does one action. Raises ValueError where the episode is done."""
     return step_many([self], [action])[0]
+
+  @staticmethod
+  def step_many(episodes: Sequence['QAEpisode'], actions: Sequence[types.Action]
+                ) -> list[types.Observation]:
+    return step_many(episodes, actions)
 
   def _apply(
       self, action: types.Action, found: list[types.Passage] | types.Unavailable
@@ -97,6 +106,7 @@ class QAEpisode:
     outage = ''
     if action.kind == types.ActionKind.ANSWER:
       self.is_done = True
+      self.answer = action.text
       self.score = rewards.score_answer(action.text, self.task)
       return types.Observation('', self.score.em, True)
     if action.kind == types.ActionKind.SEARCH:
@@ -108,7 +118,8 @@ class QAEpisode:
         text = '\n'.join(self._line(passage) for passage in found) or _NOTHING
     else:
       self.malformed += 1
-      text = f' Invalid action: {action.text}.'
+      is_click = action.kind == types.ActionKind.CLICK
+      text = f' Invalid action: {NO_BUTTONS if is_click else action.text}.'
     if self.turns >= self.max_turns:
       self.is_done = True
       return types.Observation('', 0.0, True)
@@ -152,12 +163,7 @@ def step_many(
     ValueError: the lengths differ, or an episode is done or given twice; nothing
       has been stepped then.
   """
-  if len(episodes) != len(actions) or len({id(episode) for episode in episodes}) != len(actions):
-    raise ValueError(f'{len(episodes)} episodes and {len(actions)} actions; give one action to'
-                     ' each of different episodes')
-  for episode in episodes:
-    if episode.is_done:
-      raise ValueError(f'episode of task {episode.task.id!r} is done; start a new one')
+  environment.check_steps(episodes, actions)
   groups = collections.defaultdict(list)
   for index, (episode, action) in enumerate(zip(episodes, actions)):
     # A search on the last turn can no longer be read.

@@ -23,7 +23,7 @@ from mem1_jax import types
 
 THINK_OPEN, THINK_CLOSE = b'<think>', b'</think>'
 ACTION_OPEN = {b'<%s>' % kind.value.encode(): kind
-               for kind in (types.ActionKind.SEARCH, types.ActionKind.ANSWER)}
+               for kind in types.ActionKind if kind is not types.ActionKind.MALFORMED}
 ACTION_CLOSE = {b'</%s>' % kind.value.encode(): kind for kind in ACTION_OPEN.values()}
 
 _TAG = re.compile(b'|'.join([THINK_OPEN, THINK_CLOSE, *ACTION_OPEN, *ACTION_CLOSE]))

@@ -21,10 +21,11 @@ from rich import box, console, panel, rule, text
 STYLES = {
     'think': 'cyan',
     'search': 'bold yellow',
+    'click': 'bold yellow',
     'answer': 'bold green',
     'information': 'magenta',
 }
-_SPAN = re.compile(r'<(think|search|answer|information)>.*?(?:</\1>|\Z)', re.DOTALL)
+_SPAN = re.compile(r'<(think|search|click|answer|information)>.*?(?:</\1>|\Z)', re.DOTALL)
 # Everything that moves a cursor or recolours a terminal; line breaks and tabs stay.
 _CONTROL = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]')
 

@@ -21,7 +21,8 @@ import numpy as np
 
 from mem1_jax.agents.agent import Agent
 from mem1_jax.arrays import Params, Turn
-from mem1_jax.env.qa import QAEpisode, step_many
+from mem1_jax.env import environment
+from mem1_jax.env.environment import step_many
 from mem1_jax.memory.segments import parse_turn
 from mem1_jax.parallel import multihost
 from mem1_jax.rollout.decode import Questions, Refill, Slots
@@ -73,7 +74,8 @@ class Collector:
     is_lockstep: begin turns only when all slots are free (for comparison).
   """
 
-  def __init__(self, engine: Engine, agent: Agent, begin_episode: Callable[[Task], QAEpisode],
+  def __init__(self, engine: Engine, agent: Agent,
+               begin_episode: Callable[[Task], environment.Episode],
                token_bytes: Sequence[bytes], seed: int, has_gaps: bool,
                row_length: int | None = None, reply_timeout_s: float = 120.0,
                is_lockstep: bool = False):
@@ -249,6 +251,7 @@ class Collector:
     if observation is None:
       stats.num_faults += 1
       return
+    episode.answer = episode.episode.answer
     episode.turns[-1] = dataclasses.replace(
         episode.turns[-1], reward=observation.reward, outage=observation.outage)
     stats.num_outages += bool(observation.outage)

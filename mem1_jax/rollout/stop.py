@@ -1,6 +1,6 @@
 """The stop automaton: over bytes, lifted to the vocabulary.
 
-A turn ends with the first of a set of strings, by default `</search>` or `</answer>`
+A turn ends with the first of a set of strings, by default `</search>`, `</click>` or `</answer>`
 (`memory/segments.py` says the same about text that is complete). The device follows it with one
 gather a token, `state = table[state, token]`, and stops when the state is `stop`, which is
 absorbing.

@@ -1,7 +1,7 @@
 """The words around a task: tags, prompt templates, information blocks.
 
-Tags frame what an agent writes (`<think>`, `<search>`, `<answer>`) and what it is
-told (`<information>`). Everything that others wrote (questions, documents) goes
+Tags frame what an agent writes (`<think>`, `<search>`, `<click>`, `<answer>`) and what
+it is told (`<information>`). Everything that others wrote (questions, documents) goes
 through `escape` or `Tokenizer.encode_data`, never through `Tokenizer.encode`.
 """
 
@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from mem1_jax import types
 from mem1_jax.text import tokenizer as tokenizer_lib
 
-TAG_NAMES = ('think', 'search', 'information', 'answer')
+TAG_NAMES = ('think', 'search', 'click', 'information', 'answer')
 TAGS = tuple(tag for name in TAG_NAMES for tag in (f'<{name}>', f'</{name}>'))
 
 # No closing '>' asked for: the text may be cut inside a tag and then continued.
 _TAG_START = re.compile(r'<(?=/?(?:' + '|'.join(TAG_NAMES) + '))', re.IGNORECASE)
 
-_INSTRUCTIONS = """\
+_QA = """\
 You answer several questions with the help of a search engine, over several turns.
 
 In every turn, first write your memory between <think> and </think>, then do exactly one thing:
@@ -33,17 +33,39 @@ Give one short answer per question, in the order of the questions, separated by 
 without explanations. Write "unknown" where you found no answer: the number of answers must equal
 the number of questions.
 """
-_QUESTIONS = 'Questions:\n'
+_WEBSHOP = """\
+You buy one product in a web shop, over several turns.
+
+In every turn, first write your memory between <think> and </think>, then do exactly one thing:
+- <search> keywords </search> lists the products that match, from any page.
+- <click> button </click> clicks a button of the page before you.
+The page that follows comes back between <information> and </information>, headed by the number of
+turns you have left. Its buttons stand in brackets: [B01ABCDEFG] opens that product, [red] chooses
+that option, [buy now] buys the product with the options chosen and ends the task.
+
+Only the instruction and your latest turn stay readable: everything older is deleted. So copy into
+each <think> whatever you still need: what is wanted, which products you have seen and what they
+lack, the options chosen and those left to choose, and your plan.
+
+Open the product that fits best, check its description and features where its title does not say
+enough, choose every option that is asked for, and buy before the turns run out: the reward is the
+share of the wishes, and of the price limit, that the bought product meets.
+"""
 _TURN_START, _TURN_END = '<|im_start|>', '<|im_end|>'
 
+# A domain's (full instructions, heading of the questions, terse form of both).
+DOMAINS = {
+    # A model of a million parameters has learned the rules: it gets links instead.
+    'qa': (_QA, 'Questions:\n', '{links}\n'),
+    'webshop': (_WEBSHOP, 'Instruction:\n', 'Shop.\n'),
+}
 # What stands before the questions; the questions themselves are one line each.
 PREAMBLES = {
-    # A model of a million parameters has learned the rules: it gets links instead.
-    'atlas': '',
-    'base': f'{_INSTRUCTIONS}\n{_QUESTIONS}',
+    'atlas': '{terse}',
+    'base': '{instructions}\n{heading}',
     # ChatML (Qwen2.5, SmolLM2). The assistant's turn is opened behind the questions and never
     # closed by us: what the agent wrote last, and the information it got, continue it.
-    'chatml': f'{_TURN_START}system\n{_INSTRUCTIONS}{_TURN_END}\n{_TURN_START}user\n{_QUESTIONS}',
+    'chatml': f'{_TURN_START}system\n{{instructions}}{_TURN_END}\n{_TURN_START}user\n{{heading}}',
 }
 # What stands behind the questions, of styles that have such.
 _CLOSINGS = {'chatml': f'{_TURN_END}\n{_TURN_START}assistant\n'}
@@ -66,15 +88,19 @@ def _preamble(task: types.Task, style: str) -> str:
   """
   if style not in PREAMBLES:
     raise ValueError(f'prompt style {style!r} is unknown; use one of {sorted(PREAMBLES)}')
+  if task.domain not in DOMAINS:
+    raise ValueError(f'domain {task.domain!r} is unknown; use one of {sorted(DOMAINS)}')
+  instructions, heading, terse = DOMAINS[task.domain]
   links = ' '.join(f'{label}>{following}' for label, following in task.shown.links)
-  return PREAMBLES[style] or links + '\n'
+  return PREAMBLES[style].format(instructions=instructions, heading=heading,
+                                 terse=terse.format(links=links))
 
 
 def task_prompt(task: types.Task, style: str) -> str:
   """The task as text: the style's preamble, `[label] question` lines, the style's closing.
 
   Raises:
-    ValueError: the style is not one of `PREAMBLES`.
+    ValueError: the style is not one of `PREAMBLES`, or the domain not one of `DOMAINS`.
   """
   lines = [f'{label} {_one_line(text)}\n' for label, text in task.shown.lines]
   return _preamble(task, style) + ''.join(lines) + _CLOSINGS.get(style, '')

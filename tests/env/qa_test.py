@@ -90,7 +90,7 @@ def test_budget_exhausted_ends_without_reward():
   observations = [episode.step(SEARCH) for _ in range(5)]
   assert observations[-1] == types.Observation('', 0.0, True)
   assert [o.is_done for o in observations] == [False] * 4 + [True]
-  assert episode.score is None and episode.searches == 5
+  assert episode.score is None and episode.answer is None and episode.searches == 5
   assert len(episode.retriever.calls) == 4  # the last one could not be read
   with pytest.raises(ValueError, match="'t' is done"):
     episode.step(SEARCH)
@@ -106,10 +106,18 @@ def test_malformed_is_corrected_and_costs_a_turn():
   assert last == types.Observation('', 0.0, True)
 
 
+def test_there_is_nothing_to_click():
+  episode = start()
+  assert episode.step(act('click', 'Oslo')) == types.Observation(
+      ' Turns left: 4.\n Invalid action: there is nothing to click here.', 0.0, False)
+  assert (episode.turns, episode.malformed, episode.retriever.calls) == (1, 1, [])
+
+
 def test_answer_is_scored_once_and_ends():
   episode = start()
   assert episode.step(act('answer', 'Oslo; oresund')) == types.Observation('', 2.0, True)
   assert (episode.score.em, episode.is_done, episode.turns) == (2.0, True, 1)
+  assert episode.answer == 'Oslo; oresund'
   with pytest.raises(ValueError):
     episode.step(act('answer', 'Oslo; oresund'))
 

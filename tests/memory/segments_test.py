@@ -53,11 +53,19 @@ def test_whole_turn_in_one_token():
   assert (turn.action, turn.end, turn.kind.tolist()) == (action('search', 'b'), 1, [A])
 
 
+def test_a_click_turn():
+  turn = parse('<think>', 'cheap', '</think>', '<cli', 'ck> buy', ' now</', 'click>.', 'tail')
+  assert turn.action == action('click', 'buy now')
+  assert (turn.think, turn.end) == ('cheap', 7)
+  assert turn.kind.tolist() == [S, S, S, A, A, A, A]
+
+
 def test_first_completed_action_wins():
   assert parse('<search>q</search><answer>a</answer>').action == action('search', 'q')
   assert parse('<answer>a</answer><search>q</search>').action == action('answer', 'a')
   assert parse('<answer>a<search>q</search>').action == action('search', 'q')
   assert parse('<search>a<search>b</search>').action == action('search', 'b')
+  assert parse('<click>a</click><answer>b</answer>').action == action('click', 'a')
 
 
 def test_a_closing_tag_inside_an_open_think_ends_the_turn():
@@ -85,6 +93,9 @@ def test_an_action_is_not_opened_inside_a_think():
     ('<search>q</answer>', 'answer not opened', True),
     ('<search><think>a</think>q</search>', 'search not opened', True),
     ('<Search>q</Search>', 'no action', False),
+    ('<click>a', 'click not closed', False),
+    ('<click> </click>', 'empty click', True),
+    ('<search>q</click>', 'click not opened', True),
 ])
 def test_malformed(text, reason, stops):
   turn = parse(text, '!')
@@ -107,7 +118,8 @@ def test_characters_split_over_tokens_and_broken_utf8():
 
 
 TEXT = st.lists(st.sampled_from([
-    '<think>', '</think>', '<search>', '</search>', '<answer>', '</answer>', '<', '>', '/',
+    '<think>', '</think>', '<search>', '</search>', '<answer>', '</answer>', '<click>',
+    '</click>', '<', '>', '/',
     'a', ' ',
 ]), max_size=14).map(lambda parts: ''.join(parts).encode())
 

@@ -87,6 +87,16 @@ def test_an_answer_ends_an_episode():
   assert (stats.num_turns, stats.num_generated, stats.num_malformed) == (5, 15, 0)
 
 
+def test_an_answer_that_the_world_refuses_is_none(monkeypatch):
+  def step_many(episodes, actions):
+    refused = types.Action(types.ActionKind.MALFORMED, 'nothing to answer')
+    return qa.step_many(episodes, [refused] * len(actions))
+
+  monkeypatch.setattr(collect_lib, 'step_many', step_many)
+  (t,), _ = collect(ANSWER, [job(0)], Reader())
+  assert (len(t.turns), t.answer, t.reward) == (4, None, 0.0)
+
+
 def test_the_turn_budget_ends_an_episode():
   trajectories, stats = collect(SEARCH, [job(0)], Reader())
   t, = trajectories

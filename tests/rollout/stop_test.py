@@ -19,6 +19,7 @@ VOCABULARY = [
     b'</answer>', b'a', b' ', b's', b'an', b'swer>',
     b'</think><', b'><search>q</', b'</answer><think>', b'<<', b'</s', b'earch>', b'\xff',
     b'<think></search></think>', b'</think></search', b't', b'hink>', b'</information>',
+    b'</click', b'<click>', b'</click>', b'</cl', b'ick>',
 ]
 
 
@@ -40,13 +41,13 @@ TABLE = stop.build_stop_table(VOCABULARY)
 def test_stops_where_the_parser_ends(ids):
   turn = segments.parse_turn(ids, VOCABULARY)
   count = run(TABLE, ids)
-  unfinished = ('no action', 'search not closed', 'answer not closed')
+  unfinished = ('no action', 'search not closed', 'click not closed', 'answer not closed')
   if count is None:
     assert turn.end == len(ids) and turn.action.text in (*unfinished, 'think not closed')
   else:
     assert turn.end == count
     assert turn.action.kind != 'malformed' or turn.action.text not in unfinished
-    before = re.split(b'</search>|</answer>', b''.join(VOCABULARY[i] for i in ids))[0]
+    before = re.split(b'</search>|</click>|</answer>', b''.join(VOCABULARY[i] for i in ids))[0]
     is_open = before.rfind(b'<think>') > before.rfind(b'</think>')
     assert is_open or turn.action.text != 'think not closed'
     # One token less and nothing is completed.
@@ -64,6 +65,7 @@ def test_literal_stops():
   table = stop.build_stop_table([bytes([i]) for i in range(256)])
   assert run(table, b'<think></think><</search>x') == 25
   assert run(table, b'</</answer>') == 11
+  assert run(table, b'<click>buy now</click>.') == 22
   assert run(table, b'<think></answer></think>') == 16
   assert run(table, b'</Search></information>') is None
 
