@@ -1,7 +1,8 @@
-"""Where single questions and their documents come from: the embedded atlas, files, tfds.
+"""Where single questions and their documents come from: the embedded worlds, files, tfds.
 
     questions = load_atlas('train')                  # list[Question]
     passages = atlas_documents()                     # list[Passage], what the retriever indexes
+    products, instructions = shop_files()            # for env/shop.py
     loaded = load('hotpotqa:/data/dev.json')         # rows.Loaded: questions, passages, report
     loaded = choose(loaded, 'train', Shares(), Choice(hops=(2, 4)))
 """
@@ -101,6 +102,21 @@ def tokenizer_path() -> str:
     raise FileNotFoundError(f'{file} is missing: install the package with its data files, or '
                             'make it with `python -m mem1_jax.data.atlas.train_tokenizer`')
   return str(file)
+
+
+def shop_files() -> tuple[str, str]:
+  """The embedded web shop's (products, instructions), as file paths in WebShop's schema.
+
+  Raises:
+    FileNotFoundError: if the data files were not installed.
+  """
+  folder = importlib.resources.files('mem1_jax.data.shop')
+  files = (folder / 'products.jsonl', folder / 'instructions.json')
+  for file in files:
+    if not file.is_file():
+      raise FileNotFoundError(f'{file} is missing: install the package with its data files, or '
+                              'build it with `python -m mem1_jax.data.shop.build`')
+  return tuple(map(str, files))
 
 
 def load(spec: str, data_dir: str | None = None, fields: Mapping[str, str] | None = None

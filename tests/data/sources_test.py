@@ -115,6 +115,12 @@ def test_an_unknown_split_is_named_in_the_error():
     sources.atlas_documents('dev')
 
 
+def test_a_shop_that_was_not_installed_says_so(monkeypatch, tmp_path):
+  monkeypatch.setattr(sources.importlib.resources, 'files', lambda name: tmp_path)
+  with pytest.raises(FileNotFoundError, match='products.jsonl is missing: install the package'):
+    sources.shop_files()
+
+
 def test_the_committed_files_are_small():
   folder = importlib.resources.files('mem1_jax.data.atlas')
   sizes = {file.name: len(file.read_bytes()) for file in folder.iterdir() if file.is_file()}
