@@ -24,20 +24,16 @@ answer:
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from mem1_jax.agents import play as play_lib
 from mem1_jax.agents.agent import Agent
-from mem1_jax.memory.segments import parse_turn
+from mem1_jax.agents.play import ExpertError, Garble, Mistake
 from mem1_jax.text.tokenizer import Tokenizer
-from mem1_jax.types import (END, UNKNOWN, ActionKind, Segment, Stop, Task, Trajectory, TurnRecord, entry,
-                            read_off, so_far, taken_up, value_in)
-
-
-class ExpertError(RuntimeError):
-  """A question has no chain of look-ups: there is nothing to imitate."""
+from mem1_jax.types import (END, UNKNOWN, Action, ActionKind, Task, Trajectory, entry, read_off,
+                            so_far, taken_up, value_in)
 
 
 @dataclasses.dataclass
@@ -68,8 +64,10 @@ class _Progress:
   def is_done(self) -> bool:
     return len(self.answers) == len(self.task.questions)
 
-  def read(self, information: str):
-    """Takes what the last search found: a value, or nothing."""
+  def read(self, action: Action, information: str):
+    """Takes what a search found: a value, or nothing."""
+    if action.kind is not ActionKind.SEARCH:
+      return
     self.num_told = len(self.answers)
     relations = self.task.questions[len(self.answers)].relations
     value = value_in(information, relations[self.hop]) or UNKNOWN
@@ -79,8 +77,12 @@ class _Progress:
       self.answers.append(value)
       self._begin()
 
-  def write(self, is_last_turn: bool, mistaken: str | None) -> str:
-    """The text of this turn; `mistaken` is the name to search for instead of the right one."""
+  def write(self, is_last_turn: bool, mistake: Mistake) -> tuple[str, bool]:
+    """The text of this turn, and whether it searches for the wrong name."""
+    mistaken = None if self.is_done or is_last_turn else mistake(self.name)
+    return self._text(is_last_turn, mistaken), bool(mistaken)
+
+  def _text(self, is_last_turn: bool, mistaken: str | None) -> str:
     labels, number = self.task.labels, len(self.answers)
     entries = list(zip(labels, self.answers))
     notes = new = so_far(entries)
@@ -99,47 +101,14 @@ class _Progress:
 
 
 def play(task: Task, agent: Agent, episode: Any, tokenizer: Tokenizer,
-         rng: np.random.Generator | None,
-         mistake: Callable[[str], str | None] = lambda name: None,
-         garble: Callable[[str], str | None] = lambda text: None) -> Trajectory:
-  """The expert's trajectory of one task, in the agent's format and ids.
+         rng: np.random.Generator | None, mistake: Mistake = lambda name: None,
+         garble: Garble = lambda text: None) -> Trajectory:
+  """The expert's trajectory of one task with chains, such as the atlas has (agents/play.py).
 
-  Args:
-    task: with chains, such as the atlas has.
-    agent: whose view and format.
-    episode: a fresh one of the task (env/environment.py).
-    tokenizer: the agent's.
-    rng: of position gaps; None for none.
-    mistake: the name that a turn mistakes this one for, or None.
-    garble: what a turn writes instead of this text, without a valid action, or None. Nothing
-      is to be learned from a turn of either sort (its logprobs are None), but from how the
-      expert goes on.
+  `mistake` gives the name that a turn mistakes this one for, or None.
 
   Raises:
     ExpertError: when a question has no chain to follow.
   """
-  progress = _Progress(task, not agent.is_append_only)
-  prompt = agent.prompt(task, rng)
-  turns, information = [], ''
-  while True:
-    context, _ = agent.context(prompt, turns, information, rng)
-    is_last_turn = episode.turns + 1 == episode.max_turns
-    mistaken = None if progress.is_done or is_last_turn else mistake(progress.name)
-    text = progress.write(is_last_turn, mistaken)
-    garbled = garble(text)
-    ids = tuple(tokenizer.encode(garbled or text))
-    parsed = parse_turn(ids, tokenizer.token_bytes)
-    observation = episode.step(parsed.action)
-    first = context.segment.positions[-1] + 1
-    written = Segment(ids, tuple(range(first, first + len(ids))),
-                      tuple(int(k) for k in parsed.kind))
-    logprobs = None if mistaken or garbled else (0.0,) * len(ids)
-    turns.append(TurnRecord(context, written, logprobs, parsed.action, Stop.TAG,
-                            observation.reward))
-    kind, information = parsed.action.kind, observation.text
-    if observation.is_done:
-      answer = parsed.action.text if kind is ActionKind.ANSWER else None
-      return Trajectory(task, prompt, tuple(turns), agent.is_append_only, 0, answer,
-                        episode.searches)
-    if kind is ActionKind.SEARCH:
-      progress.read(information)
+  script = _Progress(task, not agent.is_append_only)
+  return play_lib.play(script, task, agent, episode, tokenizer, rng, mistake, garble)
