@@ -13,6 +13,7 @@ wrote is cleaned here, once: no control characters, one space between words.
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import math
@@ -28,6 +29,8 @@ DEFAULT_PRICE = 100.0  # dollars, where the file gives none, as the official cod
 MAX_ASIN, MAX_OPTIONS = 10, 16  # characters; kinds of options (size, color, …) of one product
 _REPORTED = 5  # bad entries that a warning tells of
 _ASIN = re.compile(rf'[A-Za-z0-9]{{1,{MAX_ASIN}}}')
+_CHUNK, _MAX_ENTRY = 2**20, 2**26  # characters that are read at a time, and of one entry
+_BLANK, _GAP = re.compile(r'\s*'), re.compile(r'[\s,]*')
 _AMOUNT = re.compile(r'\d[\d,]*(?:\.\d+)?')
 
 
@@ -121,7 +124,8 @@ def load(products: Path, *, instructions: Path | None = None, human: Path | None
     ValueError: a file is not JSON of the right shape, or has no good product.
   """
   notes, stories = _mapping(instructions), _mapping(human)
-  opinions = {r.get('asin'): r for r in _array(reviews) if isinstance(r, dict)} if reviews else {}
+  rated = _elements(pathlib.Path(reviews)) if reviews else ()
+  opinions = {r.get('asin'): r for r in rated if isinstance(r, dict)}
   found: dict[str, Product] = {}
   problems, written, made = [], [], []
   for where, entry in _entries(pathlib.Path(products), max_products):
@@ -153,42 +157,57 @@ def _report(path: Path, num_found: int, problems: Sequence[str]):
 # Files.
 
 
-def _json(path: pathlib.Path) -> Any:
-  try:
-    return json.loads(path.read_text('utf-8'))
-  except ValueError as error:  # JSON, or UTF-8
-    raise ValueError(f"{path} is no JSON: {error}; give one of WebShop's files") from error
-
-
-def _array(path: Path) -> list:
-  value = _json(pathlib.Path(path))
-  if not isinstance(value, list):
-    raise ValueError(f"{path} holds a {type(value).__name__}, not a list; give one of WebShop's"
-                     ' files')
-  return value
-
-
 def _mapping(path: Path | None) -> dict:
   """asin → what the file says of it; nothing without a file."""
-  value = _json(pathlib.Path(path)) if path else {}
+  if not path:
+    return {}
+  try:
+    value = json.loads(pathlib.Path(path).read_text('utf-8'))
+  except ValueError as error:  # JSON, or UTF-8
+    raise ValueError(f"{path} is no JSON: {error}; give one of WebShop's files") from error
   if not isinstance(value, dict):
     raise ValueError(f'{path} holds a {type(value).__name__}, not {{asin: …}}; give one of'
                      " WebShop's files of instructions")
   return value
 
 
+def _elements(path: pathlib.Path) -> Iterator[Any]:
+  """The elements of a list in JSON, one after another: the file of all products has 5 GB."""
+  with path.open(encoding='utf-8-sig', errors='replace') as file:
+    text = file.read(_CHUNK).lstrip()
+    if not text.startswith('['):
+      raise ValueError(f"{path} is no list in JSON, it begins with {_shown(text[:60])}; give one of"
+                       " WebShop's files")
+    at, number = 1, 0
+    while text[(at := _GAP.match(text, at).end()):at + 1] != ']':
+      try:
+        value, end = json.JSONDecoder().raw_decode(text, at)
+      except ValueError:  # it is cut off here, or wrong
+        end = len(text)
+      if text[(k := _BLANK.match(text, end).end()):k + 1] in (',', ']'):  # else a number might go on
+        yield value
+        at, number = end, number + 1
+        continue
+      more = file.read(_CHUNK)
+      text, at = text[at:] + more, 0
+      if not more or len(text) > _MAX_ENTRY:
+        raise ValueError(f'{path} is no JSON from entry {number} on: {_shown(text[:60])}; give one'
+                         " of WebShop's files")
+
+
 def _entries(path: pathlib.Path, limit: int | None) -> Iterator[tuple[str, Any]]:
   """(place in the file, entry) of each product."""
   if path.suffix != '.jsonl':
-    for number, entry in enumerate(_array(path)[:limit]):
+    for number, entry in enumerate(itertools.islice(_elements(path), limit)):
       yield f'{path.name}, entry {number}', entry
     return
-  for number, line in enumerate(path.read_text('utf-8').rstrip('\n').split('\n')[:limit], 1):
-    try:
-      entry = json.loads(line)
-    except ValueError:
-      entry = line
-    yield f'{path.name}, line {number}', entry
+  with path.open(encoding='utf-8', errors='replace', newline='\n') as file:
+    for number, line in enumerate(itertools.islice(file, limit), start=1):
+      try:
+        entry = json.loads(line)
+      except ValueError:
+        entry = line.rstrip('\n')
+      yield f'{path.name}, line {number}', entry
 
 
 # Entries.

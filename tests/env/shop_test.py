@@ -148,10 +148,33 @@ def test_many_bad_ones_are_counted_not_listed(tmp_path, caplog):
 
 @pytest.mark.parametrize('products, message', [
     ([], 'has no good product and 0 bad ones: none'), ([1, {}], 'and 2 bad ones: items_shuffle'),
-    ({}, 'holds a dict, not a list'), ('[1, ', r'items_shuffle.json is no JSON: .*line 1')])
+    ({}, "items_shuffle.json is no list in JSON, it begins with '{}'"), ('', "begins with ''"),
+    ('[1, {"a": ', 'items_shuffle.json is no JSON from entry 1 on: .{"a": '),
+    ('[1, {"a" 5}, 2]', 'from entry 1 on: .{"a" 5}, 2]')])
 def test_files_that_are_no_catalogue(tmp_path, products, message):
   with pytest.raises(ValueError, match=message):
     load(tmp_path, products)
+
+
+@pytest.mark.parametrize('chunk', [2, 3, 7, 100])
+def test_a_list_is_read_piece_by_piece(tmp_path, monkeypatch, chunk):
+  values = [12, PLAIN, [], 'x, ] y', FULL, 3.5, None]
+  path = tmp_path / 'list.json'
+  for indent in (None, 1):
+    path.write_text(f' {json.dumps(values, indent=indent)}\n')
+    monkeypatch.setattr(shop, '_CHUNK', chunk)
+    assert list(shop._elements(path)) == values
+  path.write_text('[\n]')
+  assert not list(shop._elements(path))
+  monkeypatch.setattr(shop, '_MAX_ENTRY', 30)
+  path.write_text(json.dumps([1, 'x' * 400, 2]))
+  with pytest.raises(ValueError, match='from entry 1 on'):
+    list(shop._elements(path))
+
+
+def test_a_mapping_that_is_no_json(tmp_path):
+  with pytest.raises(ValueError, match='instructions.json is no JSON: .*line 1'):
+    load(tmp_path, [PLAIN], instructions='{"A1": ')
 
 
 def test_other_files_of_the_wrong_shape(tmp_path):
