@@ -7,12 +7,15 @@ turn as a constant-memory agent would: mean reward, share of goals met in full, 
 it did is done again in fresh sessions over a fresh index (no search is remembered), timed without
 agent and tokenizer: one session after another, and --sessions of them side by side, a step of
 each at a time. Every page and reward must be the same all three times, else it fails. Medians of
---repeats. The last line is JSON.
+--repeats. With --nouns MODEL, a spaCy model tags titles, as in the paper, and how often plain words
+come to the same type of a purchase is counted on 2,000 pairs of products, any two and two of one
+query. The last line is JSON.
 """
 
 import argparse
 import json
 import pathlib
+import random
 import statistics
 import sys
 import time
@@ -29,6 +32,7 @@ from mem1_jax.memory.positions import Gaps  # noqa: E402
 from mem1_jax.retrieval.bm25 import BM25Retriever  # noqa: E402
 from mem1_jax.text.tokenizer import SentencePieceTokenizer  # noqa: E402
 
+PAIRS = 2000
 PAGES = shop_pages.PageConfig(products=10, max_name_chars=100, values=20, text_chars=1000,
                               shows_attributes=False)
 
@@ -88,6 +92,27 @@ def replay(environment, tasks, logs, num_sessions: int) -> float:
   return seconds
 
 
+def agreement(products, nouns, seed: int) -> dict[str, float]:
+  """Share of pairs whose type (what is bought, what was wanted) is the same by words as by nouns."""
+  rng, groups = random.Random(seed), {'any': [products]}
+  of_query = {}
+  for product in products:
+    of_query.setdefault(product.query, []).append(product)
+  groups['one query'] = [group for group in of_query.values() if len(group) > 1]
+  found = {}
+  for name, choices in groups.items():
+    same = []
+    weights = list(map(len, choices))
+    for group in rng.choices(choices, weights, k=PAIRS):
+      bought, wanted = rng.sample(group, 2)
+      goal = shop_goals.Goal(wanted.asin, wanted.name, wanted.query, wanted.product_category, ())
+      types = [shop_reward.type_score(bought, goal, shop_reward.Rules(each))
+               for each in (shop_reward.title_words, nouns)]
+      same.append(types[0] == types[1])
+    found[name] = statistics.mean(same)
+  return found
+
+
 def measure(args) -> dict:
   """Everything measured."""
   files = (args.products, args.instructions or None) if args.products else sources.shop_files()
@@ -106,8 +131,11 @@ def measure(args) -> dict:
                for _ in range(args.repeats)] for n in (1, args.sessions)}
   rewards = [log[-1][1].reward for log in logs]
   pages = [len(observation.text) for log in logs for _, observation in log[:-1]]
+  by_nouns = {}
+  if args.nouns:
+    by_nouns = agreement(catalogue.products, environment.rules.nouns, args.seed)
   return {
-      'products': len(catalogue.products), 'left_out': len(catalogue.problems),
+      'types_as_by_nouns': by_nouns, 'products': len(catalogue.products), 'left_out': len(catalogue.problems),
       'all_goals': len(goals), 'goals': len(tasks), 'load_s': loaded - begun,
       'index_s': opened - loaded, 'reward': statistics.mean(rewards),
       'met_in_full': statistics.mean(reward == 1.0 for reward in rewards),
@@ -129,6 +157,8 @@ def table(found: dict, sessions: int) -> str:
       f'pages: {found["page_chars"]:.0f} characters, the longest {found["longest_page_chars"]}',
       f'{"sessions":>9}  {"steps/s":>8}']
   lines += [f'{n:>9}  {rate:8.0f}' for n, rate in found['steps_s'].items()]
+  lines += [f'type of a purchase, words against nouns, {name}: the same in {share:.1%}'
+            for name, share in found['types_as_by_nouns'].items()]
   lines.append(f'one after another, {sessions} at a time and as first played: all pages the same')
   return '\n'.join(lines)
 

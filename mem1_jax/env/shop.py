@@ -184,7 +184,7 @@ def _elements(path: pathlib.Path) -> Iterator[Any]:
         value, end = json.JSONDecoder().raw_decode(text, at)
       except ValueError:  # it is cut off here, or wrong
         end = len(text)
-      if text[(k := _BLANK.match(text, end).end()):k + 1] in (',', ']'):  # else a number might go on
+      if text[(k := _BLANK.match(text, end).end()):k + 1] in (',', ']'):  # not cut
         yield value
         at, number = end, number + 1
         continue

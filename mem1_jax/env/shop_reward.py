@@ -15,7 +15,9 @@ web_agent_site/engine/goal.py), with three exceptions. There an option that is f
 counts even where fewer are wanted, which lifts rewards above 1: here no more are met than are
 wanted. There the share of a title is that of the goal's nouns, tagged by spaCy's en_core_web_lg:
 `spacy_nouns` does that where spaCy is installed, `title_words` takes all words but those that
-are never nouns. And there colours are of another list, and found even within words.
+are hardly ever nouns, and comes to the same type for 97 of 100 pairs of 999 real products, 92 of
+those that one query finds (against spaCy's small model, benchmarks/webshop.py). And there colours
+are of another list, and found even within words.
 """
 
 from collections.abc import Callable, Mapping
@@ -40,14 +42,15 @@ COLORS = tuple("""
     teal turquoise violet walnut white wine yellow
 """.split())
 _NO_NOUNS = frozenset("""
-    a an the and or nor but if so as at by for from in into of off on onto out over per to up upon
-    via with without within this that these those it its is are be been can may will your our my
-    their his her you we i not no all any each every other such same more most very too also only
-    than then when where while how what which who new best great good high low big small large
-    medium long short soft hard easy free full extra ultra super available compatible perfect
-    adjustable portable durable comfortable casual
+    an the and or nor but if so as at by for from in into of off on onto out over per to under
+    up upon via with without within this that these those it its is are be been can may will
+    your our my their his her you we one two three not no all any each every other such same
+    more most very too also only than then when where while how what which who new best great
+    good high low big small large medium long short soft hard easy free full extra ultra super
+    available compatible perfect adjustable portable durable comfortable casual breathable made
+    make use led pcs pc th
 """.split())
-_WORD = re.compile(r'[^\W\d_]+')
+_WORD = re.compile(r'[^\W\d_]{2,}')
 _LATIN_1 = dict.fromkeys(range(128, 256))  # that thefuzz drops
 
 

@@ -53,7 +53,7 @@ LONG = 'alpha beta gamma delta epsilon zeta eta theta iota kappa lambda shirt'
     ('kappa shirt', 'x', 'Shirts › Clothing', LONG, 1.0),  # or two categories, in any order
     ('kappa shirt', 'x', 'Clothing › Hats', LONG, 0.5),  # one is not enough
     ('kappa shirt iota', 'x', 'x', LONG, 1.0),  # 3 of 12 is above 0.2
-    ('a shirt b c d', 'x', 'x', 'red green blue brown shirt', 0.5),  # 1 of 5 is not
+    ('a shirt', 'x', 'x', 'red green blue brown shirt', 0.5),  # 1 of 5 is not
     ('x', 'x', 'x', 'the of 24', 0.5),  # a title without a noun counts as 0.2
     ('x', 'shirts', 'x', 'the of 24', 1.0),
 ])
@@ -152,7 +152,7 @@ def test_without_rapidfuzz_an_error_says_what_to_install(monkeypatch):
 
 def test_words_of_a_title():
   assert reward.title_words('NORVA T-Shirt for Men, 2022 new (pack of 4)') == (
-      'norva', 't', 'shirt', 'men', 'pack')
+      'norva', 'shirt', 'men', 'pack')
 
 
 def test_without_spacy_an_error_says_what_to_install(monkeypatch):
