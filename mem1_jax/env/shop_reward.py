@@ -15,7 +15,7 @@ web_agent_site/engine/goal.py), with three exceptions. There an option that is f
 counts even where fewer are wanted, which lifts rewards above 1: here no more are met than are
 wanted. There the share of a title is that of the goal's nouns, tagged by spaCy's en_core_web_lg:
 `spacy_nouns` does that where spaCy is installed, `title_words` takes all words but those that
-are hardly ever nouns, and comes to the same type for 97 of 100 pairs of 999 real products, 92 of
+are hardly ever nouns, and comes to the same type for 96 of 100 pairs of 999 real products, 93 of
 those that one query finds (against spaCy's small model, benchmarks/webshop.py). And there colours
 are of another list, and found even within words.
 """

@@ -21,8 +21,9 @@ def test_a_small_run(benchmark, tmp_path, capsys):
   out = tmp_path / 'webshop.json'
   benchmark.main(['--goals=6', '--sessions=4', '--repeats=1', f'--out={out}'])
   last = json.loads(capsys.readouterr().out.splitlines()[-1])
-  assert set(last) == {'products', 'goals', 'reward', 'met_in_full', 'turns', 'steps_s'}
+  assert set(last) == {'products', 'goals', 'reward', 'rule', 'met_in_full', 'turns', 'steps_s'}
   assert (last['products'], last['goals']) == (260, 6) and last['reward'] > 0.9
+  assert 0 < last['rule'] < last['reward']
   assert set(last['steps_s']) == {'1', '4'} and min(last['steps_s'].values()) > 0
   written = json.loads(out.read_text())
   assert len(written['measured']['rewards']) == 6 and written['knobs']['sessions'] == 4
