@@ -12,13 +12,14 @@ import time
 import pytest
 
 from mem1_jax import types
-from mem1_jax.env import qa
+from mem1_jax.env import environment, qa
 from mem1_jax.memory import state
 from mem1_jax.rollout import collect as collect_lib
 from mem1_jax.rollout.collect import Collector
 from mem1_jax.rollout.sampling import sampling
 from mem1_jax.rollout.slots import Job
 from mem1_jax.types import Kind, Stop
+from tests.env import small_shop
 from tests.rollout import fakes, small
 
 QUESTION = types.Question('q', 'a?', ('b',), 1, ('b',), ('b',), ('r',))
@@ -95,6 +96,17 @@ def test_an_answer_that_the_world_refuses_is_none(monkeypatch):
   monkeypatch.setattr(collect_lib, 'step_many', step_many)
   (t,), _ = collect(ANSWER, [job(0)], Reader())
   assert (len(t.turns), t.answer, t.reward) == (4, None, 0.0)
+
+
+def test_a_shop_is_another_world_and_ends_with_what_was_bought(monkeypatch):
+  plan = [('search', 'cotton'), ('answer', 'A10'), ('click', 'A10'), ('click', 'buy now')]
+  monkeypatch.setattr(collect_lib, 'step_many', lambda episodes, actions: environment.step_many(
+      episodes, [small_shop.act(*plan[e.turns]) for e in episodes]))
+  collector = Collector(ENGINE, Reader(), small_shop.environment().start, fakes.VOCABULARY, 0, False)
+  jobs = [Job(small_shop.task(number=i), i) for i in range(5)]
+  trajectories, _ = collector.run(ANSWER, jobs, sampling(is_greedy=True, max_tokens=8))
+  assert [(t.task.id, t.answer, t.reward, len(t.turns), t.searches, t.fault)
+          for t in trajectories] == [(f'g{i}', 'A10', 3 / 5, 4, 1, '') for i in range(5)]
 
 
 def test_the_turn_budget_ends_an_episode():
