@@ -18,6 +18,9 @@ from ml_collections import ConfigDict
 from mem1_jax import configs
 from mem1_jax.parallel import multihost
 
+_DOCUMENTS = ('.jsonl or .jsonl.gz with a line of {"contents": "\\"Title\\"\\nText"} or {"title": …, '
+              '"text": …} each; .json of {title: text or sentences}')
+
 
 def load_config(name: str, overrides: list[str]) -> ConfigDict:
   """The config of a file or a packaged name, with `--config.key=value` overrides applied.
@@ -240,9 +243,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_server_arguments(command: argparse.ArgumentParser):
-  command.add_argument('--documents', default='', metavar='FILE', help='a JSON document on each '
-                       'line, {"id", "contents"} as Search-R1 has them or {"title", "text"} '
-                       '(default: the embedded atlas)')
+  command.add_argument('--documents', nargs='*', default=(), metavar='FILE',
+                       help=f'{_DOCUMENTS} (default: the embedded atlas)')
   command.add_argument('--host', default='127.0.0.1', help='address to listen on; there is no '
                        'password, so think before 0.0.0.0 (default: %(default)s)')
   command.add_argument('--port', type=int, default=8000, help='0 for any that is free (default: '
@@ -261,8 +263,7 @@ def _add_server_arguments(command: argparse.ArgumentParser):
 
 def _add_index(command: argparse.ArgumentParser):
   command.add_argument('--documents', nargs='+', required=True, metavar='FILE',
-                       help='.jsonl or .jsonl.gz with a line of {"contents": "\\"Title\\"\\nText"} '
-                       'or {"title": …, "text": …} each; .json of {title: text or sentences}')
+                       help=_DOCUMENTS)
   command.add_argument('--encoder', required=True, metavar='FOLDER_OR_HF',
                        help='a BERT, E5 or sentence-transformer: a folder, or hf:NAME')
   command.add_argument('--out', required=True, help='folder of the index')

@@ -8,11 +8,12 @@ from typing import Any
 
 from mem1_jax import progress
 from mem1_jax.data import sources
-from mem1_jax.retrieval import Retriever, corpus, server
+from mem1_jax.retrieval import Retriever, documents, server
 from mem1_jax.retrieval.bm25 import BM25Retriever
 from mem1_jax.retrieval.client import RemoteConfig, RemoteRetriever
 from mem1_jax.types import Passage
 
+_SHOWN = 10  # documents that cannot be used, one by one
 TOKEN = 'MEM1_RETRIEVER_TOKEN'  # of the environment, since configs are written into run folders
 
 
@@ -49,24 +50,34 @@ def make_remote(config: Any) -> RemoteRetriever:
       token=os.environ.get(TOKEN, ''))
 
 
-def serve(config: Any, documents: str, host: str, port: int, limits: server.Limits):
-  """Serves a file of documents ('' for the embedded ones) until it is told to stop.
+def serve(config: Any, files: Sequence[str], host: str, port: int, limits: server.Limits):
+  """Serves files of documents (none: the embedded ones) until it is told to stop.
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: it has no document, or nothing can listen there.
+    ValueError: they have no document, or nothing can listen there.
   """
-  passages = _read(documents) if documents else sources.atlas_documents()
+  passages = _read([pathlib.Path(file) for file in files]) or sources.atlas_documents()
   with progress.bar('passages', len(passages)) as bar:
     retriever = make_local(config, passages, bar.advance)
   server.serve(retriever, host, port, limits, lambda url: print(
       f'{len(passages)} passages at {url}/retrieve (also /health and /metrics)', flush=True))
 
 
-def _read(documents: str) -> list[Passage]:
-  path = pathlib.Path(documents)
-  with progress.bar('bytes', path.stat().st_size if path.is_file() else 0) as bar:
-    passages, num_bad = corpus.read(path, bar.advance)
-  if num_bad:
-    print(f'{num_bad} lines of {path} are no document', file=sys.stderr)
+def _read(files: Sequence[pathlib.Path]) -> list[Passage]:
+  passages, problems = [], []
+  with progress.bar('documents', documents.count(files)) as bar:
+    for document in documents.read(files):
+      bar.advance()
+      if document.passage:
+        passages.append(document.passage)
+      else:
+        problems.append(document.problem)
+  for problem in problems[:_SHOWN]:
+    print(f'skipped: {problem}', file=sys.stderr)
+  if problems:
+    print(f'{len(problems)} documents cannot be used', file=sys.stderr)
+  if files and not passages:
+    raise ValueError(f'no document of {[str(file) for file in files]} can be used; each line is '
+                     'like {"id": "7", "contents": "\\"Title\\"\\nText"} or {"title": …, "text": …}')
   return passages

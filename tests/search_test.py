@@ -76,12 +76,12 @@ def test_the_command_serves_a_file_until_it_is_told_to_stop(tmp_path):
     _, told = process.communicate(timeout=20)
   finally:
     process.kill()
-  assert f'1 lines of {path} are no document' in told and f'{path}:2 is skipped' in told
+  assert '1 documents cannot be used' in told and f'skipped: {path}:2: ' in told
   assert 'Traceback' not in told
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (['--documents=nowhere.jsonl'], 'nowhere.jsonl is no file'),
+    (['--documents=nowhere.jsonl'], 'nowhere.jsonl is not there'),
     (['--top-k=9', '--max-top-k=4'], 'top_k=9 is above max_top_k=4')])
 def test_mistakes_end_with_one_line(arguments, message, capsys):
   with pytest.raises(SystemExit) as error:

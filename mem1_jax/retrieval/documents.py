@@ -1,7 +1,7 @@
 """Corpora in files: what a passage looks like there, and from where to go on reading.
 
-    .jsonl, .jsonl.gz   a passage a line: {"contents": "\\"Title\\"\\nText"}, as Search-R1 and
-                        FlashRAG have it, or {"title": …, "text": …}; other keys are not read
+    .jsonl, .jsonl.gz   a passage a line: {"id": …, "contents": "\\"Title\\"\\nText"}, as Search-R1
+                        and FlashRAG have it, or {"title": …, "text": …}; other keys are not read
     .json               {title: text, or its sentences}, as HotpotQA has it
 
 What cannot be used is a document with a `problem` instead of a passage.
@@ -15,6 +15,7 @@ import pathlib
 from typing import Any
 
 from mem1_jax import types
+from mem1_jax.retrieval import wire
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,29 +70,12 @@ def parse(value: Any) -> types.Passage:
   Raises:
     ValueError: why it is none.
   """
-  if not isinstance(value, dict):
-    raise ValueError('no JSON object')
-  if 'contents' in value:
-    title, newline, text = _string(value, 'contents').partition('\n')
-    title = title.strip()
-    if not newline:
-      raise ValueError("contents has no line break between title and text")
-    if len(title) > 1 and title[0] == title[-1] == '"':
-      title = title[1:-1]
-  else:
-    title, text = _string(value, 'title'), _string(value, 'text')
-  if not text.strip():
+  passage = wire.read_document(value)
+  title, text = passage.title.strip(), passage.text.strip()
+  if not text:
     raise ValueError('its text is empty')
   (title + text).encode()  # raises for half a surrogate pair, which JSON can spell
-  return types.Passage(title, text.strip())
-
-
-def _string(value: dict, key: str) -> str:
-  if key not in value:
-    raise ValueError(f'it has neither contents nor {key}')
-  if not isinstance(value[key], str):
-    raise ValueError(f'{key} is no string')
-  return value[key]
+  return dataclasses.replace(passage, title=title, text=text)
 
 
 def _is_json(file: pathlib.Path) -> bool:
@@ -113,7 +97,7 @@ def _lines(file: pathlib.Path, begin: Place) -> Iterator[Document]:
         continue
       try:
         yield Document(parse(json.loads(text)), after)
-      except ValueError as error:  # what json raises, and a text that is not UTF-8, are such, too
+      except (ValueError, RecursionError) as error:  # a text that is not UTF-8 is the first, too
         yield Document(None, after, f'{file}:{line}: {error}')
 
 
