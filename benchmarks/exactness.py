@@ -31,7 +31,7 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mem1_jax import assemble, initial  # noqa: E402
+from mem1_jax import assemble, domains, initial  # noqa: E402
 from mem1_jax.main import load_config  # noqa: E402
 from mem1_jax.memory import layout  # noqa: E402
 from mem1_jax.ops.attention import IMPLEMENTATIONS  # noqa: E402
@@ -67,9 +67,9 @@ def roll_out(config, tokenizer, policy, params, num_episodes):
   """`num_episodes` sampled episodes of at least MIN_TURNS turns."""
   collector = Collector(
       assemble.make_engine(config, policy, tokenizer, False),
-      assemble.make_agent(config, tokenizer), assemble.make_environment(config).start,
+      assemble.make_agent(config, tokenizer), domains.make_environment(config).start,
       tokenizer.token_bytes, config.seed, has_gaps=True)
-  composer = assemble.make_composer(config, config.data.split, config.data.objectives)
+  composer = domains.make_composer(config, config.data.split, config.data.objectives)
   options = sampling(config.rollout.temperature, max_tokens=config.rollout.max_tokens)
   kept = []
   for i in range(MAX_ROUNDS):

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 def get_config() -> ConfigDict:
   c = ConfigDict()
+  c.domain = 'qa'  # qa (search, answer) | webshop (search, click, buy): tasks, world, instructions
   c.seed = 0  # of everything drawn: tasks, sampling, gaps, minibatches
   c.agent = 'mem1'  # mem1 | full_context
   c.init = ''  # parameters to start from: a folder, atlas/NAME, hf:NAME, gguf:NAME; '' for random
@@ -42,13 +43,22 @@ def get_config() -> ConfigDict:
   c.tokenizer.path = 'atlas'  # file, folder, hub name, gguf:NAME; atlas: the embedded one
 
   c.data = ConfigDict()
-  c.data.source = 'atlas'  # where questions come from
+  c.data.source = 'atlas'  # of questions: atlas | FORMAT:PATH | tfds:NAME:SPLIT; several, by commas
+  c.data.weights = ()  # how often tasks are of each of several sources; (): all alike
+  c.data.tfds_dir = ''  # where tensorflow-datasets keeps its files; '' for its own place
   c.data.split = 'train'  # train | validation | test
+  c.data.shares = (0.9, 0.05, 0.05)  # of each split, by a hash of the question; the atlas has its own
+  c.data.hops = ()  # fewest and most look-ups of a question; (): any
+  c.data.question_chars = ()  # fewest and most characters of a question; (): any
+  c.data.answer_chars = ()  # fewest and most characters of its longest answer; (): any
   c.data.objectives = (2, 2)  # fewest and most questions of a task
-  c.data.reworded = 0.5  # share of training questions asked in random words
+  c.data.curriculum = ()  # instead, for training: (from this task on, fewest, most), …
+  c.data.dependent = 0  # questions of a chain, each about the answer before it; 0: no chains
+  c.data.reworded = 0.5  # share of the atlas's training questions asked in random words
   c.data.feed = 'auto'  # auto (tf.data where TensorFlow is there) | tf | numpy
 
   c.env = ConfigDict()
+  c.env.documents = ''  # searched here: files by commas, or the folder of an index; '': the source's
   c.env.top_k = 1  # passages per search (paper: 3)
   c.env.turns = 'slack'  # budget: slack | paper (6, or 20 above 4 objectives) | a number
   c.env.slack = 3  # turns beyond one per hop; the answer takes one of them
@@ -59,6 +69,22 @@ def get_config() -> ConfigDict:
   c.env.retriever = ''  # '': BM25 here | URLs of Search-R1 servers, by commas, asked in this order
   c.env.retriever_timeout = 10.0  # seconds of one request to them
   c.env.retriever_patience = 30.0  # seconds of a search with its retries, then it is unavailable
+
+  c.shop = ConfigDict()  # domain=webshop; files are WebShop's own
+  c.shop.products = ''  # items_shuffle*.json, or a product a line; '' for the embedded shop
+  c.shop.instructions = ''  # items_ins_v2*.json: attributes, and instructions made of them
+  c.shop.human = ''  # items_human_ins.json: instructions that people wrote; '' for none
+  c.shop.reviews = ''  # reviews.json; '' for none
+  c.shop.goals = 'both'  # human | synthetic | both: synthetic for products without human ones
+  c.shop.combinations = 8  # of a synthetic instruction's options, at most
+  c.shop.official_split = False  # of the full human goals: 500 test, 1,000 validation; else by product
+  c.shop.max_results = 50  # products of a search (paper: 50)
+  c.shop.page_products = 10  # on a page of results (paper: 10)
+  c.shop.page_name_chars = 100  # longer names are cut, counted
+  c.shop.page_values = 20  # of an option in view at a time
+  c.shop.page_text_chars = 1000  # of a description in view at a time
+  c.shop.shows_attributes = False  # a button lists what the reward knows of a product (paper: no)
+  c.shop.nouns = ''  # spaCy model that finds a title's nouns (paper: en_core_web_sm); '': its words
 
   c.rollout = ConfigDict()
   c.rollout.num_slots = 32  # turns that are decoded side by side

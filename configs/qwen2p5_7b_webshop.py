@@ -2,7 +2,7 @@
 
     python -m mem1_jax.main plan --config=qwen2p5_7b_webshop --topology=v5p:2x4x4
 
-It plans; training says that the source is unknown until the WebShop environment is in the package.
+Give it the official files: --config.shop.products=items_shuffle.json and its neighbours.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,10 @@ from mem1_jax.configs import qwen2p5_7b_2obj
 
 def get_config() -> ConfigDict:
   c = qwen2p5_7b_2obj.get_config()
-  c.data.source = 'webshop'
+  c.domain = 'webshop'
+  c.shop.official_split = True
+  c.eval.objectives = (1,)
+  c.sft.drill_share = 0.0
   c.data.objectives = (1, 1)
   c.env.turns = '10'  # paper, release
   c.rollout.question_capacity = 1024

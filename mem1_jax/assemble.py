@@ -1,4 +1,4 @@
-"""From a config to parts: the one place that knows which knob makes what."""
+"""From a config to parts of model, rollout and learner; tasks and worlds are domains.py's."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,16 +6,12 @@ from typing import Any
 
 import jax
 
-from mem1_jax import initial, search
+from mem1_jax import initial
 from mem1_jax.agents.full_context import FullContextAgent
 from mem1_jax.agents.mem1 import Mem1Agent
 from mem1_jax.arrays import Params
 from mem1_jax.data import pipeline, sources
-from mem1_jax.data.atlas.labels import LABELS
-from mem1_jax.data.compose import Composer
-from mem1_jax.data.fiction import World, Worlds, word_pieces
-from mem1_jax.data.rewording import some_reworded
-from mem1_jax.env.qa import PAPER_TURNS, QAConfig, QAEnvironment
+from mem1_jax.data.mixture import TaskSource
 from mem1_jax.memory.positions import Gaps
 from mem1_jax.model import ModelConfig, Policy, build_policy, lora, named_config, precision, quantize
 from mem1_jax.optim import OptimConfig
@@ -24,7 +20,6 @@ from mem1_jax.rl.config import PPOConfig
 from mem1_jax.rollout.engine import Engine, EngineConfig
 from mem1_jax.text.prompts import check_tokenizer
 from mem1_jax.text.tokenizer import HuggingFaceTokenizer, SentencePieceTokenizer, Tokenizer
-from mem1_jax.types import Passage, Question
 
 AGENTS = {'mem1': Mem1Agent, 'full_context': FullContextAgent}
 CRITICS, REFERENCES = ('separate', 'lora', 'head'), ('initial', 'none')
@@ -51,68 +46,6 @@ def make_agent(config: Any, tokenizer: Tokenizer):
                               gaps)
 
 
-def make_environment(config: Any, documents: Sequence[Passage] | None = None) -> QAEnvironment:
-  """Question answering over these documents, or what the config searches (search.py)."""
-  _check_source(config)
-  e = config.env
-  return QAEnvironment(search.make_retriever(config, documents), QAConfig(
-      top_k=e.top_k, max_passage_chars=e.max_passage_chars,
-      slack=e.slack if e.turns == 'slack' else None, max_turns=_max_turns(e.turns)))
-
-
-def max_turns(config: Any) -> int:
-  """The most turns that a training task may get, where each of its questions takes two hops."""
-  e, objectives = config.env, max(config.data.objectives)
-  if e.turns == 'slack':
-    return 2 * objectives + e.slack
-  limit = _max_turns(e.turns)
-  if isinstance(limit, int):
-    return limit
-  return next(turns for most, turns in limit if objectives <= most)
-
-
-def _max_turns(turns: str) -> int | tuple | None:
-  if turns in ('slack', 'paper'):
-    return PAPER_TURNS if turns == 'paper' else None
-  if not turns.isdigit():
-    raise ValueError(f'env.turns {turns!r} is unknown; choose slack, paper or a number.')
-  return int(turns)
-
-
-def make_composer(config: Any, split: str, objectives: int | tuple[int, ...]) -> Composer:
-  """Tasks of `objectives` questions (a number, or fewest and most) over one split."""
-  _check_source(config)
-  return _compose(config, sources.load_atlas(split), split, objectives)
-
-
-def make_training_composer(config: Any, world: World | None = None) -> Composer:
-  """Tasks to train on, in that world or `data.split`: a share of the questions in random words."""
-  _check_source(config)
-  world = world or _real_world(config.data.split)
-  names = [passage.title for passage in world.documents]
-  questions = some_reworded(world.questions, config.data.reworded, names, config.seed)
-  return _compose(config, questions, config.data.split, config.data.objectives)
-
-
-def _real_world(split: str) -> World:
-  return World(tuple(sources.atlas_documents(split)), tuple(sources.load_atlas(split)))
-
-
-def make_worlds(config: Any, tokenizer: Tokenizer) -> Worlds:
-  """The atlas and invented copies of it, to learn reading from."""
-  _check_source(config)
-  split = config.data.split
-  return Worlds(_real_world(split), sources.atlas_entities(split), config.seed,
-                config.sft.invented, config.sft.world_size, word_pieces(tokenizer.token_bytes))
-
-
-def _compose(config: Any, questions: list[Question], split: str,
-             objectives: int | tuple[int, ...]) -> Composer:
-  if not isinstance(objectives, int):
-    objectives = (min(objectives), max(objectives))
-  return Composer(questions, objectives, config.seed, LABELS, f'atlas-{split}')
-
-
 def check_room(config: Any, agent: Any, composer: Any):
   """That whatever the agent does can be packed; an episode that outgrows its row is ended, counted.
 
@@ -126,7 +59,9 @@ def check_room(config: Any, agent: Any, composer: Any):
                      'iteration (ppo.tasks * ppo.samples), which may need a row each; raise it to '
                      f'{num_episodes}, rows that stay empty cost nothing')
   num_tasks = min(_CHECKED_TASKS, p.iterations * p.tasks)
-  longest = max(len(agent.prompt(composer.task(i), None)) for i in range(num_tasks))
+  starts = {0} | {start for start, *_ in config.data.curriculum}
+  longest = max(len(agent.prompt(task, None)) for start in starts
+                for task in composer.tasks(range(start, start + num_tasks)))
   for name, room, needed in (
       ('rollout.question_capacity', r.question_capacity, longest),
       ('rows.length', config.rows.length, longest + r.max_tokens)):
@@ -137,7 +72,7 @@ def check_room(config: Any, agent: Any, composer: Any):
           f'{needed} or more')
 
 
-def make_feed(config: Any, composer: Composer, batch: int, start: int):
+def make_feed(config: Any, composer: TaskSource, batch: int, start: int):
   """Batches of tasks from number `start` on, by tf.data where it is wanted and there.
 
   Every process has all of them; the collector deals them.
@@ -146,11 +81,6 @@ def make_feed(config: Any, composer: Composer, batch: int, start: int):
   if config.data.feed not in feeds:
     raise ValueError(f'data.feed {config.data.feed!r} is unknown; choose one of {sorted(feeds)}.')
   return feeds[config.data.feed](composer, batch, start)
-
-
-def _check_source(config: Any):
-  if config.data.source != 'atlas':
-    raise ValueError(f'data.source {config.data.source!r} is unknown; only atlas is built in.')
 
 
 def model_config(config: Any) -> ModelConfig:

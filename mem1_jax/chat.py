@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mem1_jax import assemble
+from mem1_jax import assemble, domains
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.env.rewards import score_answer
 from mem1_jax.evaluate import greedy, record
@@ -43,7 +43,7 @@ def run(config: Any):
   params = assemble.acting_params(config, policy)
   agent = assemble.make_agent(config, tokenizer)
   engine = assemble.make_engine(config, policy, tokenizer, agent.is_append_only)
-  collector = Collector(engine, agent, assemble.make_environment(config).start,
+  collector = Collector(engine, agent, domains.make_environment(config).start,
                         tokenizer.token_bytes, config.seed, has_gaps=False,
                         reply_timeout_s=config.rollout.reply_timeout)
   out.print(_HELP, highlight=False, markup=False)

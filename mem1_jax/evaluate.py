@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mem1_jax import assemble, progress
+from mem1_jax import assemble, domains, progress
 from mem1_jax.arrays import Params
 from mem1_jax.data.sources import is_held_out_wording
 from mem1_jax.env.rewards import score_answer
@@ -81,13 +81,15 @@ def aggregate(trajectories: Sequence[Trajectory]) -> dict[str, float]:
 def by_wording(trajectories: Sequence[Trajectory]) -> dict[str, float]:
   """EM per question by its template: one that training uses, or one of the test split's own.
 
-  Only the wordings that occur.
+  Only the wordings that occur, and of the atlas alone: other sources have none.
   """
   matches = {'em_seen_wording': [], 'em_held_out_wording': []}
   for trajectory in trajectories:
     questions = trajectory.task.questions
     score = score_answer(trajectory.answer or '', trajectory.task)
     for question, one in zip(questions, score.per_question):
+      if not question.id.startswith('atlas/'):
+        continue
       name = 'em_held_out_wording' if is_held_out_wording(question) else 'em_seen_wording'
       matches[name].append(one.em)
   return {name: float(np.mean(values)) for name, values in matches.items() if values}
@@ -113,7 +115,7 @@ class Evaluator:
           on_done: Callable[[Trajectory], None] = lambda _: None,
           ) -> tuple[list[Trajectory], RolloutStats]:
     """Episodes of tasks 0…num_tasks-1 of `objectives` questions each."""
-    composer = assemble.make_composer(self._config, split, objectives)
+    composer = domains.make_composer(self._config, split, objectives)
     jobs = [Job(composer.task(i), i) for i in range(num_tasks)]
     options = greedy(self._config, objectives)
     return self._collector.run(params, jobs, options, on_done=on_done)
@@ -178,7 +180,7 @@ def run(config: Any, workdir: pathlib.Path, name: str = '',
     params = assemble.acting_params(config, policy)
     engine = assemble.make_engine(config, policy, tokenizer, config.agent == 'full_context',
                                   min(config.eval.num_slots, config.eval.tasks))
-    evaluator = Evaluator(config, engine, tokenizer, assemble.make_environment(config))
+    evaluator = Evaluator(config, engine, tokenizer, domains.make_environment(config))
     for n, path in missing.items():
       if not claim(n):
         continue

@@ -117,9 +117,9 @@ def plan(config: ConfigDict, args: argparse.Namespace):
 
 def tasks(config: ConfigDict, args: argparse.Namespace):
   """Prints composed tasks with their answers."""
-  from mem1_jax import assemble
+  from mem1_jax import domains
   from mem1_jax.text.prompts import task_prompt
-  composer = assemble.make_training_composer(config)
+  composer = domains.make_training_composer(config)
   for index in range(args.start, args.start + args.n):
     task = composer.task(index)
     if args.json:

@@ -17,7 +17,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from mem1_jax import assemble
+from mem1_jax import domains
 from mem1_jax.model import ModelConfig
 
 
@@ -83,7 +83,7 @@ def workload(config: Any, refilled: int) -> Workload:
   """
   r, p = config.rollout, config.ppo
   written, question = r.max_tokens, min(r.question_capacity, 512)  # capacities serve more questions
-  free, budget = config.rows.length - question, assemble.max_turns(config)
+  free, budget = config.rows.length - question, domains.max_turns(config)
   if free < written:
     raise ValueError(f'rows.length {config.rows.length} holds no turn of {written} tokens behind a '
                      f'question of {question}; raise it')

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mem1_jax import progress
+from mem1_jax import index, progress
 from mem1_jax.data import sources
 from mem1_jax.retrieval import Retriever, documents, server
 from mem1_jax.retrieval.bm25 import BM25Retriever
@@ -18,10 +18,34 @@ TOKEN = 'MEM1_RETRIEVER_TOKEN'  # of the environment, since configs are written 
 
 
 def make_retriever(config: Any, documents: Sequence[Passage] | None = None) -> Retriever:
-  """Over these documents, or else what `env.retriever` names, or else the embedded atlas's."""
-  if documents is None and config.env.retriever:
-    return make_remote(config)
-  return make_local(config, documents or sources.atlas_documents())
+  """Over these documents; or what `env.retriever` or `env.documents` names, where none are given.
+
+  Raises:
+    ValueError: both are named, or what is named cannot be used.
+  """
+  e = config.env
+  if documents is not None:
+    return make_local(config, documents)
+  if e.retriever and e.documents:
+    raise ValueError(f'env.retriever {e.retriever!r} and env.documents {e.documents!r}: set one of '
+                     'them')
+  return make_remote(config) if e.retriever else open_documents(config, e.documents.split(','))[0]
+
+
+def open_documents(config: Any, files: Sequence[str]) -> tuple[Retriever, int]:
+  """(a retriever over files of documents, or over the folder of an index; its passages).
+
+  Raises:
+    FileNotFoundError: there is no such file, or the folder is no index.
+    ValueError: the files have no document, or the index is not whole.
+  """
+  paths = [pathlib.Path(file.strip()) for file in files if file.strip()]
+  if len(paths) == 1 and paths[0].is_dir():
+    found = index.open_retriever(paths[0])
+    return found, len(found.passages)
+  passages = _read(paths)
+  with progress.bar('passages', len(passages)) as bar:
+    return make_local(config, passages, bar.advance), len(passages)
 
 
 def make_local(config: Any, documents: Sequence[Passage],
@@ -51,17 +75,20 @@ def make_remote(config: Any) -> RemoteRetriever:
 
 
 def serve(config: Any, files: Sequence[str], host: str, port: int, limits: server.Limits):
-  """Serves files of documents (none: the embedded ones) until it is told to stop.
+  """Serves files of documents, or an index (none: the embedded documents), until it is told to stop.
 
   Raises:
     FileNotFoundError: there is no such file.
     ValueError: they have no document, or nothing can listen there.
   """
-  passages = _read([pathlib.Path(file) for file in files]) or sources.atlas_documents()
-  with progress.bar('passages', len(passages)) as bar:
-    retriever = make_local(config, passages, bar.advance)
+  retriever, num = open_documents(config, files) if files else _atlas(config)
   server.serve(retriever, host, port, limits, lambda url: print(
-      f'{len(passages)} passages at {url}/retrieve (also /health and /metrics)', flush=True))
+      f'{num} passages at {url}/retrieve (also /health and /metrics)', flush=True))
+
+
+def _atlas(config: Any) -> tuple[Retriever, int]:
+  passages = sources.atlas_documents()
+  return make_local(config, passages), len(passages)
 
 
 def _read(files: Sequence[pathlib.Path]) -> list[Passage]:
@@ -77,7 +104,7 @@ def _read(files: Sequence[pathlib.Path]) -> list[Passage]:
     print(f'skipped: {problem}', file=sys.stderr)
   if problems:
     print(f'{len(problems)} documents cannot be used', file=sys.stderr)
-  if files and not passages:
+  if not passages:
     raise ValueError(f'no document of {[str(file) for file in files]} can be used; each line is '
                      'like {"id": "7", "contents": "\\"Title\\"\\nText"} or {"title": …, "text": …}')
   return passages

@@ -12,7 +12,7 @@ import pathlib
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -20,8 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mem1_jax import assemble, checkpoint, optim, progress
-from mem1_jax.agents.expert import play
+from mem1_jax import assemble, checkpoint, domains, optim, progress
 from mem1_jax.arrays import overlay
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.drills import DrillMaker, cluttered
@@ -41,7 +40,7 @@ _MOST_TOO_LONG = 100  # examples longer than a row, one after another, before a 
 def text_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.ndarray]]:
   """Endless laid out drills, the same for the same seed."""
   gaps = Gaps(config.gaps.prompt, 0, config.gaps.probability)
-  for indices, world in assemble.make_worlds(config, tokenizer).blocks():
+  for indices, world in domains.make_worlds(config, tokenizer).blocks():
     maker = make_drills(config, world)
     for index in indices:
       drill = maker.drill(index)
@@ -57,23 +56,23 @@ def make_drills(config: Any, world: World) -> DrillMaker:
 
 
 def expert_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.ndarray]]:
-  """Endless laid out episodes of the scripted expert, some drills among them."""
-  drills, agent = text_examples(config, tokenizer), assemble.make_agent(config, tokenizer)
-  for indices, world in assemble.make_worlds(config, tokenizer).blocks():
-    maker = make_drills(config, world)
-    environment = assemble.make_environment(config, world.documents)
-    composer = assemble.make_training_composer(config, world)
-    for index in indices:
+  """Endless laid out episodes of the scripted expert, of the atlas some drills among them."""
+  agent, play = assemble.make_agent(config, tokenizer), domains.EXPERTS[config.domain]
+  drills = text_examples(config, tokenizer) if config.sft.drill_share else None
+  for lessons in domains.lessons(config, tokenizer):
+    maker = make_drills(config, lessons.world) if lessons.world else None
+    for index in lessons.indices:
       rng = np.random.default_rng([config.seed, index])
       while rng.random() < config.sft.drill_share:
         yield next(drills)
-      task = cluttered(composer.task(index), rng, maker)
-      episode = environment.start(task)
+      task = lessons.composer.task(index)
+      episode = lessons.environment.start(cluttered(task, rng, maker) if maker else task)
       if rng.random() < config.sft.short_budget:
         episode.max_turns = int(rng.integers(1, task.hops + 1))
       elif rng.random() < config.sft.long_budget:
         episode.max_turns += int(rng.integers(100))
-      trajectory = play(task, agent, episode, tokenizer, rng, mistakes(config, world, rng),
+      trajectory = play(episode.task, agent, episode, tokenizer, rng,
+                        mistakes(config, lessons.names, rng),
                         lambda text: garbled(text, rng) if rng.random() < config.sft.garbled
                         else None)
       yield layout.lay_out(trajectory, config.rows.layout)
@@ -89,7 +88,7 @@ def garbled(text: str, rng: np.random.Generator) -> str:
   return text[:end] + piece * int(rng.integers(0, 6))
 
 
-def mistakes(config: Any, world: World, rng: np.random.Generator):
+def mistakes(config: Any, names: Sequence[str], rng: np.random.Generator):
   """name → a misspelt one, in a share of calls, or None (`sft.mistakes`).
 
   The expert goes on with what such a search finds, mostly nothing: an agent whose expert
@@ -98,7 +97,7 @@ def mistakes(config: Any, world: World, rng: np.random.Generator):
   def mistake(name: str) -> str | None:
     if rng.random() >= config.sft.mistakes:
       return None
-    other = world.documents[rng.integers(len(world.documents))].title
+    other = names[rng.integers(len(names))]
     wrong = f'{name[:rng.integers(1, len(name) + 1)]}{other[-rng.integers(1, 6):]}'
     return None if wrong == name else ' '.join(wrong.split())
   return mistake

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mem1_jax import assemble, optim, progress
+from mem1_jax import assemble, domains, optim, progress
 from mem1_jax.arrays import Array, Params, TrainState, overlay
 from mem1_jax.checkpoint import Checkpointer, check_origin, check_resumed
 from mem1_jax.data.compose import Composer
@@ -39,7 +39,7 @@ from mem1_jax.rollout.stats import RolloutStats
 from mem1_jax.types import Trajectory
 
 BASELINES = ('critic', 'task')
-_BEST = 'eval_em'  # the best checkpoint has the highest
+_BEST = 'eval_reward'  # the best checkpoint has the highest
 _FILES = {'checkpoints/': 'the newest and the best state; --resume continues',
           'samples/': 'validation trajectories; `main inspect FILE`',
           'profile/': 'a trace, if --profile asked for one'}
@@ -137,9 +137,9 @@ def build(config: Any) -> Trainer:
     raise ValueError(f'ppo.baseline {config.ppo.baseline!r} is unknown; choose one of {BASELINES}.')
   tokenizer = assemble.make_tokenizer(config)
   policy = assemble.make_policy(config, tokenizer)
-  environment = assemble.make_environment(config)
+  environment = domains.make_environment(config)
   agent = assemble.make_agent(config, tokenizer)
-  composer = assemble.make_training_composer(config)
+  composer = domains.make_training_composer(config)
   assemble.check_room(config, agent, composer)
   programs = make_programs(config, tokenizer, policy, agent.is_append_only)
   initial = assemble.initial_params(config, policy)

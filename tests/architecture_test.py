@@ -39,11 +39,11 @@ ARROWS = {
         'model',
     },
     'initial': {'types', 'arrays', 'parallel', 'checkpoint', 'model', 'text'},
-    'search': {'types', 'retrieval', 'data', 'progress'},
+    'search': {'types', 'retrieval', 'data', 'index', 'progress'},
     # Fetches an encoder and shows progress, which retrieval/ knows nothing of.
     'index': {'types', 'initial', 'metrics', 'progress', 'retrieval'},
     # Puts the parts together for the commands below it.
-    'assemble': ANYTHING,
+    'assemble': ANYTHING, 'domains': ANYTHING,
     'train': ANYTHING, 'sft': ANYTHING, 'evaluate': ANYTHING, 'sweep': ANYTHING,
     'quickstart': ANYTHING, 'chat': ANYTHING, 'export': ANYTHING, 'plan': ANYTHING, 'roofline': ANYTHING,
     'main': ANYTHING,

@@ -6,9 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from mem1_jax import assemble, checkpoint
+from mem1_jax import assemble, checkpoint, domains
 from mem1_jax.model import named_config
-from mem1_jax.types import Question, Task
 from tests.tiny import tiny_config
 
 
@@ -27,7 +26,6 @@ def test_a_config_makes_parts_that_fit_one_another():
     ('tokenizer.kind', 'runes', lambda c, t: assemble.make_tokenizer(c)),
     ('agent', 'oracle', assemble.make_agent),
     ('model.name', 'gpt-1', assemble.make_policy),
-    ('data.source', 'dreams', lambda c, t: assemble.make_environment(c)),
     ('data.feed', 'spoon', lambda c, t: assemble.make_feed(c, None, 1, 0)),
 ])
 def test_unknown_names_are_named_with_the_choices(key, value, make):
@@ -118,38 +116,6 @@ def test_a_tokenizer_without_the_markers_cannot_chat():
     assemble.make_agent(config, assemble.make_tokenizer(config))
 
 
-def test_objectives_may_be_one_number_or_a_range():
-  config = tiny_config()
-  for objectives, sizes in ((3, {3}), ((3,), {3}), ((1, 2), {1, 2})):
-    composer = assemble.make_composer(config, 'train', objectives)
-    assert {len(composer.task(i).questions) for i in range(6)} == sizes
-
-
-def test_training_tasks_are_partly_reworded_and_evaluation_tasks_never():
-  config = tiny_config()
-  config.data.reworded = 0.5
-  training, plain = assemble.make_training_composer(config), assemble.make_composer(
-      config, 'train', 2)
-  pairs = list(zip(training.questions, plain.questions, strict=True))
-  assert 0.4 < np.mean([a.text != b.text for a, b in pairs]) < 0.6
-  assert all(a.answers == b.answers for a, b in pairs)
-
-
-@pytest.mark.parametrize('turns, budgets', [('slack', (4, 9)), ('paper', (6, 20)), ('8', (8, 8))])
-def test_turn_budgets(turns, budgets):
-  config = tiny_config()
-  config.env.turns = turns
-  environment = assemble.make_environment(config)
-  one_hop = Question('x', 'x?', ('x',), hops=1)
-  for size, budget in zip((1, 6), budgets):
-    questions = (one_hop,) * size
-    task = Task('t', questions, tuple(map(str, range(size))), 'test')
-    assert environment.start(task).max_turns == budget
-  config.env.turns = 'many'
-  with pytest.raises(ValueError, match='many'):
-    assemble.make_environment(config)
-
-
 def test_a_context_holds_the_longest_turn_and_a_reply():
   config = tiny_config()
   config.rollout.context_capacity = config.rollout.turn_capacity
@@ -160,7 +126,7 @@ def test_a_context_holds_the_longest_turn_and_a_reply():
 
 @pytest.fixture(scope='module')
 def composer():
-  return assemble.make_training_composer(tiny_config())
+  return domains.make_training_composer(tiny_config())
 
 
 @pytest.mark.parametrize('knobs, text', [
@@ -176,6 +142,14 @@ def test_what_cannot_be_packed_is_refused_before_anything_is_compiled(composer, 
   agent = assemble.make_agent(config, assemble.make_tokenizer(config))
   with pytest.raises(ValueError, match=text) if text else contextlib.nullcontext():
     assemble.check_room(config, agent, composer)
+
+
+def test_the_last_stage_of_a_curriculum_needs_room_too(composer):
+  config = tiny_config()
+  config.data.curriculum = ((0, 1, 1), (100, 16, 16))
+  agent = assemble.make_agent(config, assemble.make_tokenizer(config))
+  with pytest.raises(ValueError, match='question_capacity 64 is too short'):
+    assemble.check_room(config, agent, domains.make_training_composer(config))
 
 
 def test_the_smallest_room_that_is_asked_for_is_enough(composer):

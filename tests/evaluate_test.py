@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from mem1_jax import assemble, evaluate, types
+from mem1_jax import assemble, domains, evaluate, types
 from mem1_jax.memory import state
 from mem1_jax.metrics import CompileCounter
 from mem1_jax.report import console
@@ -126,7 +126,7 @@ def test_two_and_64_objectives_run_in_the_same_programs(tmp_path):
   policy = assemble.make_policy(config, tokenizer)
   params = assemble.initial_params(config, policy)
   engine = assemble.make_engine(config, policy, tokenizer, is_append_only=False)
-  evaluator = evaluate.Evaluator(config, engine, tokenizer, assemble.make_environment(config))
+  evaluator = evaluate.Evaluator(config, engine, tokenizer, domains.make_environment(config))
   evaluator.run(params, 2, 'test', 4)
   compiles = CompileCounter()
   trajectories, stats = evaluator.run(params, 64, 'test', 4)

@@ -90,8 +90,8 @@ def test_what_a_run_has_trained(config, tmp_path):
   trainer.state = jax.tree.map(
       lambda x: x + 1 if x.dtype == np.float32 else x, trainer.state)
   trainer.iteration = 1
-  checkpoints = checkpoint.Checkpointer(workdir / 'checkpoints', 1, 'eval_em')
-  train.save(trainer, checkpoints, {'eval_em': 0.5})
+  checkpoints = checkpoint.Checkpointer(workdir / 'checkpoints', 1, 'eval_reward')
+  train.save(trainer, checkpoints, {'eval_reward': 0.5})
   checkpoints.close()
   trained, value = trainer.state.policy, trainer.state.value
   export.run(config, tmp_path / 'critic', workdir, is_critic=True)
@@ -107,8 +107,8 @@ def test_a_critic_on_the_actor_is_the_actor_and_a_head(config, tmp_path):
   trainer = train.build(config)
   assert set(trainer.state.value) == {'value'}
   trainer.state = jax.tree.map(lambda x: x + 1 if x.dtype == np.float32 else x, trainer.state)
-  checkpoints = checkpoint.Checkpointer(tmp_path / 'run' / 'checkpoints', 1, 'eval_em')
-  train.save(trainer, checkpoints, {'eval_em': 0.5})
+  checkpoints = checkpoint.Checkpointer(tmp_path / 'run' / 'checkpoints', 1, 'eval_reward')
+  train.save(trainer, checkpoints, {'eval_reward': 0.5})
   checkpoints.close()
   export.run(config, tmp_path / 'critic', tmp_path / 'run', is_critic=True)
   tensors = hf_small.tensors_of(tmp_path / 'critic')[0]

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from mem1_jax import assemble, checkpoint, sft
+from mem1_jax import assemble, checkpoint, domains, sft
 from mem1_jax.types import Kind
 from tests.tiny import tiny_config
 
@@ -127,8 +127,8 @@ def test_a_share_of_searches_is_for_misspelt_names():
   config = config_for('expert')
   config.sft.mistakes = 0.2
   tokenizer = assemble.make_tokenizer(config)
-  world, rng = assemble.make_worlds(config, tokenizer).real, np.random.default_rng(0)
-  mistake = sft.mistakes(config, world, rng)
+  world, rng = domains.make_worlds(config, tokenizer).real, np.random.default_rng(0)
+  mistake = sft.mistakes(config, [passage.title for passage in world.documents], rng)
   made = [mistake('Porto Novo') for _ in range(1000)]
   wrong = [name for name in made if name is not None]
   assert 120 < len(wrong) < 220 and len(set(wrong)) > 100 and 'Porto Novo' not in wrong

@@ -1,0 +1,190 @@
+"""What a config asks for, in every domain: its tasks, its world, its expert."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from mem1_jax import assemble, domains
+from mem1_jax.data.chains import DependentComposer
+from mem1_jax.data.mixture import Mixture
+from mem1_jax.env.qa import QAEnvironment
+from mem1_jax.env.webshop import WebShopEnvironment
+from mem1_jax.types import Action, ActionKind, Question, Task
+from tests.tiny import tiny_config
+
+
+def with_knobs(**knobs):
+  config = tiny_config()
+  config.update_from_flattened_dict({k.replace('__', '.'): v for k, v in knobs.items()})
+  return config
+
+
+def shop_config(**knobs):
+  return with_knobs(domain='webshop', data__objectives=(1, 1), eval__objectives=(1,),
+                    sft__drill_share=0.0, **knobs)
+
+
+@pytest.fixture
+def hotpot(tmp_path):
+  """A file of HotpotQA's format: every question with its own two documents."""
+  path = tmp_path / 'dev.json'
+  path.write_text(json.dumps([
+      {'_id': f'h{i}', 'question': f'What is number {i}?', 'answer': f'the {i}th',
+       'type': 'bridge', 'level': 'hard', 'supporting_facts': [[f'One {i}', 0], [f'Two {i}', 0]],
+       'context': [[f'One {i}', [f'It is {i}.']], [f'Two {i}', ['Something else.']]]}
+      for i in range(200)]))
+  return str(path)
+
+
+def test_objectives_may_be_one_number_or_a_range():
+  config = tiny_config()
+  for objectives, sizes in ((3, {3}), ((3,), {3}), ((1, 2), {1, 2})):
+    composer = domains.make_composer(config, 'train', objectives)
+    assert {len(composer.task(i).questions) for i in range(6)} == sizes
+
+
+def test_training_tasks_are_partly_reworded_and_evaluation_tasks_never():
+  config = tiny_config()
+  config.data.reworded = 0.5
+  training, plain = domains.make_training_composer(config), domains.make_composer(
+      config, 'train', 2)
+  pairs = list(zip(training.questions, plain.questions, strict=True))
+  assert 0.4 < np.mean([a.text != b.text for a, b in pairs]) < 0.6
+  assert all(a.answers == b.answers for a, b in pairs)
+
+
+@pytest.mark.parametrize('turns, budgets', [('slack', (4, 9)), ('paper', (6, 20)), ('8', (8, 8))])
+def test_turn_budgets(turns, budgets):
+  config = tiny_config()
+  config.env.turns = turns
+  environment = domains.make_environment(config)
+  one_hop = Question('x', 'x?', ('x',), hops=1)
+  for size, budget in zip((1, 6), budgets):
+    questions = (one_hop,) * size
+    task = Task('t', questions, tuple(map(str, range(size))), 'test')
+    assert environment.start(task).max_turns == budget
+  config.env.turns = 'many'
+  with pytest.raises(ValueError, match='many'):
+    domains.make_environment(config)
+
+
+@pytest.mark.parametrize('make', [
+    domains.make_environment, lambda config: domains.make_composer(config, 'train', 1),
+    domains.make_training_composer,
+    lambda config: next(domains.lessons(config, assemble.make_tokenizer(config)))])
+def test_an_unknown_domain_is_named_with_the_choices(make):
+  with pytest.raises(ValueError, match="domain 'chess' is unknown.*qa.*webshop"):
+    make(with_knobs(domain='chess'))
+
+
+def test_an_unknown_source_is_named():
+  with pytest.raises((ValueError, FileNotFoundError), match='dreams'):
+    domains.make_environment(with_knobs(data__source='dreams'))
+
+
+def test_a_file_of_questions_brings_its_documents_and_is_split_by_hash(hotpot):
+  config = with_knobs(data__source=f'hotpotqa:{hotpot}')
+  environment = domains.make_environment(config)
+  episode = environment.start(domains.make_composer(config, 'train', 2).task(0))
+  assert 'It is 7.' in episode.step(Action(ActionKind.SEARCH, 'One 7')).text
+  ids = [{q.id for i in range(40) for q in domains.make_composer(config, split, 1).task(i).questions}
+         for split in ('train', 'test')]
+  assert ids[0] and ids[1] and not ids[0] & ids[1]
+
+
+def test_questions_are_chosen_by_their_size(hotpot):
+  config = with_knobs(data__source=f'hotpotqa:{hotpot}', data__question_chars=(0, 17))
+  composer = domains.make_training_composer(config)
+  assert max(len(q.text) for i in range(50) for q in composer.task(i).questions) <= 17
+  with pytest.raises(ValueError, match='takes none; widen it'):
+    domains.make_training_composer(with_knobs(data__source=f'hotpotqa:{hotpot}',
+                                              data__hops=(7, 9)))
+
+
+def test_sources_are_mixed_by_weight(hotpot):
+  config = with_knobs(data__source=f'atlas, hotpotqa:{hotpot}', data__weights=(3.0, 1.0))
+  composer = domains.make_training_composer(config)
+  assert isinstance(composer, Mixture)
+  found = [task.source.partition('-')[0] for task in composer.tasks(range(40))]
+  assert found.count('atlas') == 30
+  with pytest.raises(ValueError, match='names 2 sources, data.weights'):
+    domains.make_training_composer(with_knobs(data__source=f'atlas,{hotpot}',
+                                              data__weights=(1.0,)))
+
+
+def test_a_curriculum_asks_more_and_more():
+  config = with_knobs(data__curriculum=((0, 1, 1), (10, 3, 4)))
+  composer = domains.make_training_composer(config)
+  sizes = [len(task.questions) for task in composer.tasks(range(30))]
+  assert set(sizes[:10]) == {1} and set(sizes[10:]) == {3, 4}
+  assert domains.fewest_most(config) == (1, 4)
+  config.env.turns = 'slack'
+  assert domains.max_turns(config) == 2 * 4 + config.env.slack
+
+
+def test_chains_ask_about_the_answer_before():
+  config = with_knobs(data__dependent=2, data__objectives=(2, 2))
+  composer = domains.make_training_composer(config)
+  task = composer.task(0)
+  assert isinstance(composer, DependentComposer)
+  assert f'the answer to {task.labels[0]}' in task.questions[1].text
+  assert task.questions[0].answers[0] not in task.questions[1].text
+
+
+def test_documents_may_be_the_users(tmp_path):
+  path = tmp_path / 'corpus.jsonl'
+  path.write_text('{"title": "Oslo", "text": "A city of gnomes."}\n')
+  environment = domains.make_environment(with_knobs(env__documents=str(path)))
+  assert [p.text for p in environment.retriever.search(['gnomes'], 1)[0]] == ['A city of gnomes.']
+  with pytest.raises(ValueError, match='set one of them'):
+    domains.make_environment(with_knobs(env__documents=str(path), env__retriever='http://a'))
+
+
+def test_questions_without_documents_say_what_to_set(tmp_path):
+  path = tmp_path / 'nq.jsonl'
+  path.write_text('\n'.join(json.dumps({'question': f'q {i}?', 'answer': ['a']}) for i in range(20)))
+  with pytest.raises(ValueError, match='set env.documents to files.*or env.retriever'):
+    domains.make_environment(with_knobs(data__source=f'nq_open:{path}'))
+
+
+def test_the_shop_has_goals_in_splits_and_an_expert_that_reaches_them():
+  config = shop_config()
+  config.rollout.context_capacity = 2048
+  environment = domains.make_environment(config)
+  assert isinstance(environment, WebShopEnvironment)
+  tokenizer = assemble.make_tokenizer(config)
+  agent = assemble.make_agent(config, tokenizer)
+  composers = [domains.make_composer(config, split, 1) for split in ('train', 'test')]
+  products = [{composer.task(i).questions[0].answers[0] for i in range(100)}
+              for composer in composers]
+  assert not products[0] & products[1]
+  rewards = []
+  for task in composers[0].tasks(range(20)):
+    rewards.append(domains.EXPERTS['webshop'](
+        task, agent, environment.start(task), tokenizer, None).reward)
+  assert np.mean(rewards) > 0.9
+
+
+def test_the_shop_refuses_what_is_for_questions():
+  with pytest.raises(ValueError, match='WebShop has one goal in a task, not 2'):
+    domains.make_composer(shop_config(), 'train', 2)
+  with pytest.raises(ValueError, match="env.turns 'paper' is for questions"):
+    domains.make_environment(shop_config(env__turns='paper'))
+  with pytest.raises(ValueError, match='has no documents of known facts'):
+    domains.make_worlds(shop_config(), None)
+
+
+@pytest.mark.parametrize('config', [tiny_config(), shop_config()], ids=['qa', 'webshop'])
+def test_lessons_can_be_played(config):
+  config.rollout.context_capacity = 2048
+  tokenizer = assemble.make_tokenizer(config)
+  agent = assemble.make_agent(config, tokenizer)
+  lessons = next(domains.lessons(config, tokenizer))
+  for index in itertools.islice(lessons.indices, 3):
+    task = lessons.composer.task(index)
+    played = domains.EXPERTS[config.domain](
+        task, agent, lessons.environment.start(task), tokenizer, None)
+    assert played.reward > 0 and played.answer
+  assert lessons.names and isinstance(lessons.environment, (QAEnvironment, WebShopEnvironment))
