@@ -8,6 +8,7 @@
 import dataclasses
 import functools
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -151,7 +152,7 @@ def _specs(config: Any) -> list[str]:
 def _loaded(spec: str, tfds_dir: str) -> rows.Loaded:
   loaded = sources.load(spec, tfds_dir or None)
   if spec != 'atlas':
-    print(loaded.report)
+    print(loaded.report, file=sys.stderr)
   return loaded
 
 
