@@ -42,6 +42,7 @@ def open_documents(config: Any, files: Sequence[str]) -> tuple[Retriever, int]:
   paths = [pathlib.Path(file.strip()) for file in files if file.strip()]
   if len(paths) == 1 and paths[0].is_dir():
     found = index.open_retriever(paths[0])
+    found.warm_up()  # what compiles later would count as a recompile of the run
     return found, len(found.passages)
   passages = _read(paths)
   with progress.bar('passages', len(passages)) as bar:

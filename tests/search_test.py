@@ -9,11 +9,13 @@ import urllib.request
 
 import pytest
 
-from mem1_jax import main, search
+from mem1_jax import index, main, search
 from mem1_jax.retrieval.bm25 import BM25Retriever
 from mem1_jax.retrieval.client import RemoteRetriever
+from mem1_jax.retrieval.dense import DenseRetriever
 from mem1_jax.types import Passage
 from tests.retrieval import servers
+from tests.retrieval.dense import bert_small
 from tests.tiny import tiny_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -88,3 +90,16 @@ def test_mistakes_end_with_one_line(arguments, message, capsys):
     main.run(['serve-retriever', '--config=base', *arguments])
   assert error.value.code == 2
   assert message in capsys.readouterr().err
+
+
+def test_a_folder_is_an_index(tmp_path):
+  encoder = str(bert_small.write(tmp_path / 'encoder'))
+  path = tmp_path / 'corpus.jsonl'
+  path.write_text(''.join(json.dumps({'title': word, 'text': f'{word} by the sea'}) + '\n'
+                          for word in ('oslo', 'norway', 'river')))
+  index.build([path], tmp_path / 'index', index.Options(encoder, batch_tokens=128), False)
+  retriever, num = search.open_documents(tiny_config(), [str(tmp_path / 'index')])
+  assert num == 3 and retriever.search(['norway'], 3)[0]
+  config = tiny_config()
+  config.env.documents = str(tmp_path / 'index')
+  assert isinstance(search.make_retriever(config), DenseRetriever)
