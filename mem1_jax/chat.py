@@ -35,7 +35,14 @@ def to_task(line: str, number: int) -> Task | None:
 
 
 def run(config: Any):
-  """Reads lines from the terminal until an empty one or the end of input."""
+  """Reads lines from the terminal until an empty one or the end of input.
+
+  Raises:
+    ValueError: a domain without questions.
+  """
+  if config.domain == 'webshop':
+    raise ValueError('chat takes questions of your own; in a shop goals are of its products: see '
+                     '`tasks`, `evaluate` and `inspect`')
   config.rollout.num_slots = 1
   out = Console()
   tokenizer = assemble.make_tokenizer(config)

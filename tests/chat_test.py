@@ -34,3 +34,10 @@ def test_a_session_shows_turns_and_survives_the_end_of_input(monkeypatch, capsys
   chat.run(tiny_config())
   shown = capsys.readouterr().out
   assert 'turn 1' in shown and '[Norway]' in shown
+
+
+def test_a_shop_has_no_questions_of_your_own():
+  config = tiny_config()
+  config.domain = 'webshop'
+  with pytest.raises(ValueError, match='in a shop goals are of its products'):
+    chat.run(config)
