@@ -1,26 +1,28 @@
-"""Search by servers that speak Search-R1's protocol, which may be slow, wrong or gone.
+"""Search by servers over HTTP, which may be slow, wrong or gone.
+
+They speak Search-R1's protocol, or another `Api` (retrieval/web_apis.py).
 
 Nothing that a server does raises or ends a run: where no server answers in time, a query's result
 is `types.Unavailable`, and `RemoteRetriever.counts` says what happened.
 """
 
-import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
 import dataclasses
 import logging
 import random
-import threading
 import time
-from typing import Any
+from typing import Any, Protocol
 
 from mem1_jax import types
 from mem1_jax.retrieval import breaker as breaker_lib
 from mem1_jax.retrieval import endpoint as endpoint_lib
+from mem1_jax.retrieval import protocol
+from mem1_jax.retrieval import tally
 from mem1_jax.retrieval import wire
-from mem1_jax.retrieval.endpoint import Failure
+from mem1_jax.retrieval.endpoint import Failure, Request
 
 _MAX_TITLE_CHARS = 300
-_TELL_EVERY_S = 60.0
 
 Passages = tuple[types.Passage, ...]
 
@@ -57,6 +59,8 @@ class RemoteConfig:
     max_passage_chars: longer texts are cut, counted; so are titles beyond 300.
     max_reply_bytes: a longer reply is none.
     cache_size: queries whose passages are kept, the least recently used go first.
+    max_concurrent: requests at a time, of batches that are several.
+    max_per_s: requests a second, evenly spaced; 0: no limit.
   """
 
   timeout_s: float = 10.0
@@ -71,13 +75,45 @@ class RemoteConfig:
   max_passage_chars: int = 10_000
   max_reply_bytes: int = 32 << 20
   cache_size: int = 8192
+  max_concurrent: int = 1
+  max_per_s: float = 0.0
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
       if value < 0 or not value and field.name not in ('backoff_s', 'max_backoff_s', 'cache_size',
-                                                       'open_s'):
+                                                       'open_s', 'max_per_s'):
         raise ValueError(f'{field.name}={value} is too small; raise it')
+
+
+class Api(Protocol):
+  """How servers are asked and what they answer.
+
+  Attributes:
+    path: where requests go, of URLs without a path.
+    is_far: the servers are in the world outside.
+  """
+
+  path: str
+  is_far: bool
+
+  def write(self, queries: Sequence[str], top_k: int) -> Request:
+    """The request."""
+
+  def read(self, reply: bytes, top_k: int) -> list[list[types.Passage]]:
+    """The passages of each query. Raises ValueError where the reply is none."""
+
+
+class SearchR1:
+  """The `Api` of retrieval/wire.py."""
+
+  path, is_far = '/retrieve', False
+
+  def write(self, queries: Sequence[str], top_k: int) -> Request:
+    return Request(wire.write_request(queries, top_k))
+
+  def read(self, reply: bytes, top_k: int) -> list[list[types.Passage]]:
+    return wire.read_reply(reply)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,9 +126,12 @@ class RemoteRetriever:
   """A `retrieval.protocol.Retriever` over HTTP. Safe to use from several threads.
 
   Args:
-    urls: of the servers, with or without `/retrieve`; each is asked where those before it fail.
+    urls: of the servers, with or without a path; each is asked where those before it fail.
     config: limits and times.
+    api: what they speak.
     token: sent as `Authorization: Bearer …`; '' for none.
+    headers: sent, too.
+    secret: what must not come back in a reply; '' for the token.
     transport, clock, sleep, jitter: for tests.
 
   Raises:
@@ -100,31 +139,37 @@ class RemoteRetriever:
   """
 
   def __init__(self, urls: Sequence[str], config: RemoteConfig = RemoteConfig(), *,
-               token: str = '', transport: Any = None,
+               api: Api = SearchR1(), token: str = '', headers: Mapping[str, str] = {},
+               secret: str = '', transport: Any = None,
                clock: Callable[[], float] = time.monotonic,
                sleep: Callable[[float], None] = time.sleep,
                jitter: Callable[[], float] = random.random):
     if not urls:
       raise ValueError('there are 0 URLs of search servers; give at least 1')
     self._config, self._clock, self._sleep, self._jitter = config, clock, sleep, jitter
-    self._client = endpoint_lib.make_client(token, transport)
+    self._api, secret = api, secret or token
+    if token:
+      headers = {'Authorization': f'Bearer {token}', **headers}
+    self._client = endpoint_lib.make_client(headers, transport, api.is_far)
     self._servers = [
-        _Server(endpoint_lib.Endpoint(url, self._client, config.max_reply_bytes, clock),
+        _Server(endpoint_lib.Endpoint(url, self._client, config.max_reply_bytes, clock,
+                                      path=api.path, secret=secret),
                 breaker_lib.Breaker(config.max_failures, config.open_s, clock)) for url in urls]
-    self._lock = threading.Lock()
-    self._cache: collections.OrderedDict[tuple[str, int], Passages] = collections.OrderedDict()
-    self._counts: collections.Counter[str] = collections.Counter()
-    self._told, self._told_s = {}, -_TELL_EVERY_S
+    self._cache = tally.Kept(config.cache_size)
+    self._tally = tally.Tally('search', COUNTERS, _QUIET, clock)
+    self._count = self._tally.count
+    self._pace = tally.Pace(config.max_per_s, clock, sleep)
+    self._pool = futures.ThreadPoolExecutor(config.max_concurrent, 'search')
 
   def close(self):
     """Closes its connections."""
+    self._pool.shutdown(wait=False, cancel_futures=True)
     self._client.close()
 
   @property
   def counts(self) -> dict[str, int]:
     """Of everything in `COUNTERS`, since it was made."""
-    with self._lock:
-      return {name: self._counts[name] for name in COUNTERS}
+    return self._tally.counts
 
   def search(
       self, queries: Sequence[str], top_k: int
@@ -138,42 +183,18 @@ class RemoteRetriever:
     self._count('queries', len(queries))
     self._count('cache_hits', sum(found[query] is not None for query in queries))
     self._count('cut_queries', sum(len(query) > config.max_query_chars for query in missing))
-    for start in range(0, len(missing), config.max_queries):
-      some = missing[start:start + config.max_queries]
-      found |= zip(some, self._find(some, top_k, deadline), strict=True)
+    batches = [missing[start:start + config.max_queries]
+               for start in range(0, len(missing), config.max_queries)]
+    many = self._pool.map if config.max_concurrent > 1 and len(batches) > 1 else map
+    for some, result in zip(batches, many(lambda b: self._find(b, top_k, deadline), batches)):
+      found |= zip(some, result, strict=True)
     results = [found[query] for query in queries]
     self._count('unavailable', sum(isinstance(x, types.Unavailable) for x in results))
-    self._tell()
+    self._tally.tell()
     return [x if isinstance(x, types.Unavailable) else list(x) for x in results]
 
   def _known(self, query: str, top_k: int) -> Passages | None:
-    if not any(character.isalnum() for character in query):
-      return ()  # no usable word
-    with self._lock:
-      passages = self._cache.get((query, top_k))
-      if passages is not None:
-        self._cache.move_to_end((query, top_k))
-    return passages
-
-  def _keep(self, query: str, top_k: int, passages: Passages):
-    with self._lock:
-      self._cache[query, top_k] = passages
-      if len(self._cache) > self._config.cache_size:
-        self._cache.popitem(last=False)
-
-  def _count(self, name: str, number: int = 1):
-    with self._lock:
-      self._counts[name] += number
-
-  def _tell(self):
-    """Now and then a line in the log, where there is more trouble than was told."""
-    with self._lock:
-      trouble = {name: n for name, n in self._counts.items() if n and name not in _QUIET}
-      if trouble == self._told or self._clock() - self._told_s < _TELL_EVERY_S:
-        return
-      self._told, self._told_s = trouble, self._clock()
-    logging.warning('search so far: %d queries, %s', self._counts['queries'], ', '.join(
-        f'{n} {name}' for name, n in sorted(trouble.items())))
+    return self._cache.get((query, top_k)) if protocol.has_word(query) else ()
 
   def _find(self, queries: list[str], top_k: int, deadline: float
             ) -> list[Passages | types.Unavailable]:
@@ -187,25 +208,27 @@ class RemoteRetriever:
                 *self._find(queries[half:], top_k, deadline)]
       return [types.Unavailable(f'{failure.kind}: {failure}')] * len(queries)
     for query, passages in zip(queries, found):
-      self._keep(query, top_k, passages)
+      self._cache.keep((query, top_k), passages)
     return found
 
   def _ask(self, queries: list[str], top_k: int, deadline: float) -> list[Passages]:
     """Asks the servers in turn, and again after a pause. Raises Failure where none answers."""
-    body = wire.write_request([query[:self._config.max_query_chars] for query in queries], top_k)
+    request = self._api.write([query[:self._config.max_query_chars] for query in queries], top_k)
     last = None
     for number in range(self._config.max_rounds):
       if last and not self._pause(number, last.wait_s, deadline):
         break
       failures = []
       for server in self._servers:
-        if self._clock() >= deadline:
+        if server.breaker.is_open:
+          self._count('skipped')
+        elif not self._pace.wait(deadline):
           failures.append(Failure('timeouts', f'no time is left of {self._config.patience_s:g} s'))
         elif not server.breaker.allows():
           self._count('skipped')
         else:
           try:
-            return self._attempt(server, body, len(queries), top_k, deadline)
+            return self._attempt(server, request, len(queries), top_k, deadline)
           except Failure as failure:
             failures.append(failure)
       if not failures:
@@ -228,14 +251,14 @@ class RemoteRetriever:
     self._count('retries')
     return True
 
-  def _attempt(self, server: _Server, body: bytes, num_queries: int, top_k: int, deadline: float
-               ) -> list[Passages]:
+  def _attempt(self, server: _Server, request: Request, num_queries: int, top_k: int,
+               deadline: float) -> list[Passages]:
     """One request, and what it says about the server."""
     self._count('requests')
     is_up, reason = False, 'an error'
     try:
       left_s = max(deadline - self._clock(), 0.001)
-      reply = server.endpoint.post(body, min(self._config.timeout_s, left_s))
+      reply = server.endpoint.send(request, min(self._config.timeout_s, left_s))
       found = self._passages(reply, num_queries, top_k)
       is_up = True
       return found
@@ -253,7 +276,7 @@ class RemoteRetriever:
 
   def _passages(self, reply: bytes, num_queries: int, top_k: int) -> list[Passages]:
     try:
-      results = wire.read_reply(reply)
+      results = self._api.read(reply, top_k)
     except ValueError as error:
       raise Failure('garbage', f'a reply that is not of the protocol: {error}') from error
     if len(results) != num_queries:

@@ -17,3 +17,14 @@ class Retriever(Protocol):
     the batch. A query without any usable word finds nothing. A back end that is not
     there does not raise: it answers `Unavailable`, which is never what was found.
     """
+
+
+class Pages(Protocol):
+
+  def open(self, urls: Sequence[str]) -> Sequence[types.Passage | types.Unavailable]:
+    """The text of each page, and its title; `id` is the URL. Does not raise."""
+
+
+def has_word(query: str) -> bool:
+  """Whether there is anything in it to look for."""
+  return any(character.isalnum() for character in query)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from mem1_jax.retrieval import endpoint
-from mem1_jax.retrieval.endpoint import Endpoint, Failure
+from mem1_jax.retrieval.endpoint import Endpoint, Failure, Request
 from tests.retrieval import servers
 
 
@@ -23,8 +23,8 @@ def post(answer, max_bytes=100, **kwargs):
       raise answer
     return answer
 
-  client = endpoint.make_client('', httpx.MockTransport(handle))
-  return Endpoint('http://a', client, max_bytes, **kwargs).post(b'{}', 5.0)
+  client = endpoint.make_client({}, httpx.MockTransport(handle))
+  return Endpoint('http://a', client, max_bytes, **kwargs).send(Request(b'{}'), 5.0)
 
 
 def drops(*chunks, status=200, **headers):
@@ -82,9 +82,9 @@ def test_a_body_that_drips_is_given_up():
     ('killed', 'connection_errors'), ('huge', 'too_large')])
 def test_real_servers_fail_in_the_same_ways(mode, kind):
   with servers.Chaos(mode) as chaos:
-    real = Endpoint(chaos.url, endpoint.make_client(''), 1_000_000)
+    real = Endpoint(chaos.url, endpoint.make_client({}), 1_000_000)
     with pytest.raises(Failure) as raised:
-      real.post(b'{"queries": ["a"]}', 0.1 if kind == 'timeouts' else 10.0)
+      real.send(Request(b'{"queries": ["a"]}'), 0.1 if kind == 'timeouts' else 10.0)
   assert raised.value.kind == kind
 
 
@@ -101,8 +101,8 @@ def test_where_it_asks_and_what_it_shows(url, asked, name):
     seen.append(request)
     return drops(b'ok')
 
-  made = Endpoint(url, endpoint.make_client('secret', httpx.MockTransport(handle)), 9)
-  assert made.post(b'body', 1.0) == b'ok' and made.name == name
+  made = Endpoint(url, endpoint.make_client({'Authorization': 'Bearer secret'}, httpx.MockTransport(handle)), 9)
+  assert made.send(Request(b'body'), 1.0) == b'ok' and made.name == name
   request, = seen
   assert str(request.url) == asked and request.content == b'body'
   assert request.headers['Content-Type'] == 'application/json'
@@ -114,7 +114,7 @@ def test_where_it_asks_and_what_it_shows(url, asked, name):
     'http://me:secret@a:8000', 'http://secret@a', 'http://a b/secret'])
 def test_urls_that_are_none_or_hold_secrets_are_refused_and_not_shown(url):
   with pytest.raises(ValueError, match='URL') as error:
-    Endpoint(url, endpoint.make_client(''), 9)
+    Endpoint(url, endpoint.make_client({}), 9)
   assert 'secret' not in str(error.value)
 
 
@@ -122,8 +122,8 @@ def test_proxies_of_the_environment_are_not_asked(monkeypatch):
   for name in ('http_proxy', 'HTTP_PROXY', 'ALL_PROXY'):
     monkeypatch.setenv(name, 'http://127.0.0.1:1')
   with servers.Chaos() as chaos:
-    assert b'Oslo' in Endpoint(chaos.url, endpoint.make_client(''), 999).post(
-        b'{"queries": ["a"]}', 5.0)
+    assert b'Oslo' in Endpoint(chaos.url, endpoint.make_client({}), 999).send(
+        Request(b'{"queries": ["a"]}'), 5.0)
 
 
 def test_without_httpx_everything_imports_and_says_what_to_install():
