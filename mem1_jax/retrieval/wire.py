@@ -38,7 +38,7 @@ def read_request(body: bytes) -> Request:
   Raises:
     ValueError: it is not of the protocol.
   """
-  message = _object(body, 'a body like {"queries": ["…"], "topk": 3}')
+  message = read_object(body, 'a body like {"queries": ["…"], "topk": 3}')
   queries, top_k = message.get('queries'), message.get('topk')
   has_scores = message.get('return_scores', False)
   if not isinstance(queries, list):
@@ -78,7 +78,7 @@ def read_reply(body: bytes) -> list[list[types.Passage]]:
   Raises:
     ValueError: it is not of the protocol.
   """
-  results = _object(body, 'a reply like {"result": […]}').get('result')
+  results = read_object(body, 'a reply like {"result": […]}').get('result')
   if not isinstance(results, list):
     raise ValueError(f'result is {_short(results)}, not a list')
   return [_read_result(result, f'result[{i}]') for i, result in enumerate(results)]
@@ -130,7 +130,8 @@ def _read_result(result: Any, where: str) -> list[types.Passage]:
   return passages
 
 
-def _object(body: bytes, wanted: str) -> dict[str, Any]:
+def read_object(body: bytes, wanted: str) -> dict[str, Any]:
+  """A JSON object. Raises ValueError, saying what is `wanted`, where it is none."""
   try:
     message = json.loads(body)
   except (ValueError, RecursionError) as error:
