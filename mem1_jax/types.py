@@ -48,9 +48,15 @@ class Passage:
 
 @dataclasses.dataclass(frozen=True)
 class Unavailable:
-  """In place of passages: the search could not be done, which is not the same as no passage."""
+  """In place of passages: the search could not be done, which is not the same as no passage.
 
-  reason: str  # for people; agents are not told
+  Attributes:
+    reason: for people; agents are not told.
+    is_lasting: trying again is of no use.
+  """
+
+  reason: str
+  is_lasting: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
