@@ -23,7 +23,7 @@ PAPER_TURNS = ((4, 6), (math.inf, 20))
 NO_BUTTONS = 'there is nothing to click here'
 
 # Passages are told as ` title: text`, so no passage can say either.
-_NOTHING, _OUTAGE = ' No results.', ' Search is unavailable; try again or answer.'
+NOTHING, OUTAGE = ' No results.', ' Search is unavailable; try again or answer.'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +52,20 @@ class QAConfig:
         raise ValueError(f'{name}={value} is below {least}; raise it')
 
 
-def turn_budget(task: types.Task, config: QAConfig) -> int:
+def turn_budget(task: types.Task, config: QAConfig, turns_per_hop: int = 1) -> int:
   """Turns that `task` may take, the same for every agent.
+
+  Args:
+    task: to be done.
+    config: or another one with `slack` and `max_turns`.
+    turns_per_hop: beside `slack`.
 
   Raises:
     ValueError: `max_turns` names no budget ≥ 1 for this many objectives.
   """
   num_objectives = len(task.questions)
   if config.slack is not None:
-    return task.hops + config.slack
+    return task.hops * turns_per_hop + config.slack
   pairs = ((math.inf, config.max_turns),) if isinstance(config.max_turns, int) else (
       config.max_turns)
   budget = next((turns for up_to, turns in pairs if num_objectives <= up_to), 0)
@@ -68,6 +73,19 @@ def turn_budget(task: types.Task, config: QAConfig) -> int:
     raise ValueError(f'max_turns={config.max_turns} gives {budget} turns to {num_objectives}'
                      ' objectives; give at least 1')
   return budget
+
+
+def hint(turns_left: int) -> str:
+  """What heads an information block: the turns left, or that this is the last."""
+  return f' Turns left: {turns_left}.' if turns_left > 1 else ' Last turn: answer now.'
+
+
+def cut(text: str, max_chars: int) -> tuple[str, bool]:
+  """A text on one line, up to a word, and whether it was longer."""
+  text = ' '.join(text.split())
+  if len(text) <= max_chars:
+    return text, False
+  return text[:max_chars + 1].rpartition(' ')[0] or text[:max_chars], True
 
 
 class QAEpisode:
@@ -113,9 +131,9 @@ class QAEpisode:
       self.searches += 1
       if isinstance(found, types.Unavailable):
         self.outages += 1
-        text, outage = _OUTAGE, found.reason or 'no reason is given'
+        text, outage = OUTAGE, found.reason or 'no reason is given'
       else:
-        text = '\n'.join(self._line(passage) for passage in found) or _NOTHING
+        text = '\n'.join(self._line(passage) for passage in found) or NOTHING
     else:
       self.malformed += 1
       is_click = action.kind == types.ActionKind.CLICK
@@ -123,18 +141,12 @@ class QAEpisode:
     if self.turns >= self.max_turns:
       self.is_done = True
       return types.Observation('', 0.0, True)
-    return types.Observation(prompts.information(text, self.hint()), 0.0, False, outage)
-
-  def hint(self) -> str:
-    """What heads an information block: the turns left, or that this is the last."""
-    left = self.max_turns - self.turns
-    return f' Turns left: {left}.' if left > 1 else ' Last turn: answer now.'
+    text = prompts.information(text, hint(self.max_turns - self.turns))
+    return types.Observation(text, 0.0, False, outage)
 
   def _line(self, passage: types.Passage) -> str:
-    text, limit = ' '.join(passage.text.split()), self.config.max_passage_chars
-    if len(text) > limit:
-      self.cut_passages += 1
-      text = text[:limit + 1].rpartition(' ')[0] or text[:limit]
+    text, is_cut = cut(passage.text, self.config.max_passage_chars)
+    self.cut_passages += is_cut
     return f' {" ".join(passage.title.split())}: {text}'
 
 

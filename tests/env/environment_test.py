@@ -7,6 +7,7 @@ import pytest
 from mem1_jax import types
 from mem1_jax.env import environment
 from mem1_jax.env import qa
+from mem1_jax.env import web
 from mem1_jax.env import webshop
 from tests.env import small_shop
 
@@ -17,9 +18,15 @@ class Nothing:
     return [[] for _ in queries]
 
 
+  def open(self, urls):
+    return [types.Unavailable('bad_status: no such page', True) for _ in urls]
+
+
 QA = qa.QAEnvironment(Nothing(), qa.QAConfig(top_k=1, max_passage_chars=9, slack=1, max_turns=None))
 TASK = types.Task('t', (types.Question('q', 'What?', ('a',)),), ('[kf]',), 'test')
-WORLDS = {'qa': lambda: (QA, TASK),
+WEB = web.WebEnvironment(Nothing(), Nothing(), web.WebConfig(
+    top_k=1, max_snippet_chars=9, max_name_chars=9, page_chars=99, slack=1, max_turns=None))
+WORLDS = {'qa': lambda: (QA, TASK), 'web': lambda: (WEB, TASK),
           'webshop': lambda: (small_shop.environment(), small_shop.task())}
 
 

@@ -65,7 +65,7 @@ def test_a_search_that_could_not_be_done_is_told_counted_and_costs_a_turn():
   nothing = types.Observation(' Turns left: 4.\n No results.', 0.0, False)
   assert observations == [outage, nothing, outage]
   assert [(e.turns, e.searches, e.outages) for e in episodes] == [(1, 1, 1), (1, 1, 0), (1, 1, 1)]
-  assert qa._OUTAGE == prompts.escape(qa._OUTAGE)
+  assert qa.OUTAGE == prompts.escape(qa.OUTAGE)
 
 
 @pytest.mark.parametrize('passage', [
@@ -73,7 +73,7 @@ def test_a_search_that_could_not_be_done_is_told_counted_and_costs_a_turn():
     ('Search is unavailable; try again or answer.', ''), ('\n No results.', '\n No results.')])
 def test_no_passage_looks_like_an_outage_or_like_nothing(passage):
   observation = start(passage).step(SEARCH)
-  assert not {' No results.', qa._OUTAGE} & set(observation.text.split('\n'))
+  assert not {' No results.', qa.OUTAGE} & set(observation.text.split('\n'))
   assert observation.outage == ''
 
 
