@@ -37,7 +37,7 @@ from mem1_jax.types import (END, UNKNOWN, Action, ActionKind, Task, Trajectory, 
 
 
 @dataclasses.dataclass
-class _Progress:
+class Progress:
   """Which question, what is left of it, and the answers so far."""
 
   task: Task
@@ -64,25 +64,43 @@ class _Progress:
   def is_done(self) -> bool:
     return len(self.answers) == len(self.task.questions)
 
+  @property
+  def relation(self) -> str:
+    """What is to be looked up now."""
+    return self.task.questions[len(self.answers)].relations[self.hop]
+
   def read(self, action: Action, information: str):
     """Takes what a search found: a value, or nothing."""
-    if action.kind is not ActionKind.SEARCH:
-      return
+    if action.kind is ActionKind.SEARCH:
+      self.take(value_in(information, self.relation) or UNKNOWN)
+
+  def take(self, value: str):
+    """Takes what the relation has been found to be."""
     self.num_told = len(self.answers)
-    relations = self.task.questions[len(self.answers)].relations
-    value = value_in(information, relations[self.hop]) or UNKNOWN
-    self.said, self.name = read_off(relations[self.hop], value), value
+    self.said, self.name = read_off(self.relation, value), value
     self.hop += 1
+    relations = self.task.questions[len(self.answers)].relations
     if self.hop == len(relations) or value == UNKNOWN:
       self.answers.append(value)
       self._begin()
 
+  def stay(self):
+    """Takes that a turn found nothing yet."""
+    self.num_told, self.said = len(self.answers), ''
+
   def write(self, is_last_turn: bool, mistake: Mistake) -> tuple[str, bool]:
     """The text of this turn, and whether it searches for the wrong name."""
     mistaken = None if self.is_done or is_last_turn else mistake(self.name)
-    return self._text(is_last_turn, mistaken), bool(mistaken)
+    words = '' if self.is_done else self._words()
+    return self.text(is_last_turn, words, f'<search> {mistaken or self.name}</search>'), bool(
+        mistaken)
 
-  def _text(self, is_last_turn: bool, mistaken: str | None) -> str:
+  def _words(self) -> str:
+    question = self.task.questions[len(self.answers)]
+    return question.left(self.hop) if self.hop else taken_up(question)
+
+  def text(self, is_last_turn: bool, words: str, action: str) -> str:
+    """A turn that does `action` for the question at hand, in these words; or the answer."""
     labels, number = self.task.labels, len(self.answers)
     entries = list(zip(labels, self.answers))
     notes = new = so_far(entries)
@@ -95,9 +113,7 @@ class _Progress:
       return f'<think>{self.said}{new}{end}</think><answer> {answer}</answer>'
     if self.has_memory:
       new = ''.join(entry(*pair) for pair in entries[max(self.num_told, 0):]) + notes
-    question, name = self.task.questions[number], mistaken or self.name
-    words = question.left(self.hop) if self.hop else taken_up(question)
-    return f'<think>{self.said}{new}{labels[number]} {words}</think><search> {name}</search>'
+    return f'<think>{self.said}{new}{labels[number]} {words}</think>{action}'
 
 
 def play(task: Task, agent: Agent, episode: Any, tokenizer: Tokenizer,
@@ -110,5 +126,5 @@ def play(task: Task, agent: Agent, episode: Any, tokenizer: Tokenizer,
   Raises:
     ExpertError: when a question has no chain to follow.
   """
-  script = _Progress(task, not agent.is_append_only)
+  script = Progress(task, not agent.is_append_only)
   return play_lib.play(script, task, agent, episode, tokenizer, rng, mistake, garble)

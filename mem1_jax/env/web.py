@@ -12,10 +12,9 @@ that cannot be read, and a search or a page that cannot be had now, are told fro
 from an empty result. All cost a turn.
 """
 
-from collections.abc import Sequence
 import collections
+from collections.abc import Sequence
 import dataclasses
-import textwrap
 
 from mem1_jax import retrieval
 from mem1_jax import types
@@ -142,8 +141,7 @@ class WebEpisode:
 
   def _page(self, view: View) -> str:
     page = view.page
-    parts = textwrap.wrap(' '.join(page.text.split()), self.world.config.page_chars,
-                          break_on_hyphens=False) or ['']
+    parts = split(page.text, self.world.config.page_chars)
     if view.part + 1 < len(parts):
       self.buttons[MORE] = dataclasses.replace(view, part=view.part + 1)
     self.buttons[BACK] = View(view.results)
@@ -207,6 +205,19 @@ class WebEpisode:
       page = dataclasses.replace(found, title=found.title or target.title, id=target.id)
       self._show(View(self.view.results, page))
     return self.text, ''
+
+
+def split(text: str, max_chars: int) -> list[str]:
+  """The parts of a text on one line, each ended by a sentence or, if that is short, by a word."""
+  text, parts = ' '.join(text.split()), []
+  while len(text) > max_chars:
+    head = text[:max_chars + 1]
+    end = head.rfind('. ') + 1
+    if 4 * end < max_chars:  # what is short is not worth a turn
+      end = head.rfind(' ') if head.rfind(' ') > 0 else max_chars
+    parts.append(text[:end])
+    text = text[end:].lstrip()
+  return parts + [text]
 
 
 def _round(text: str) -> str:

@@ -77,13 +77,20 @@ def test_a_page_is_opened_turned_and_left():
   found = texts(episode, SEARCH, click('1'), click('more'), click('back'), click('[ 2]'))
   page = 'Oslo - Wikipedia (en.wikipedia.org/wiki/O…), part'
   assert found == [
-      FIRST, f' [ more] [ back] {page} 1 of 2: Oslo is the capital. Its mayor',
-      f' [ back] {page} 2 of 2: is Anne Lindboe.', FIRST,
+      FIRST, f' [ more] [ back] {page} 1 of 2: Oslo is the capital.',
+      f' [ back] {page} 2 of 2: Its mayor is Anne Lindboe.', FIRST,
       ' [ back] Moss (moss.no): A (1) town (more) here.']  # the title of the result
   assert episode.world.pages.calls[1:] == [('open', [OSLO]), ('open', [MOSS])]
   assert (episode.opened, episode.malformed) == (2, 0)
   assert episode.step(act('answer', 'Oslo; anne lindboe')) == types.Observation('', 2.0, True)
   assert (episode.answer, episode.score.em) == ('Oslo; anne lindboe', 2.0)
+
+
+@pytest.mark.parametrize('text, parts', [
+    ('', ['']), ('One  two.\nThree.', ['One two.', 'Three.']), ('a b. c d e f', ['a b.', 'c d e f']), ('a. c d e f g', ['a. c d e f', 'g']),
+    ('onetwothreefour', ['onetwothre', 'efour']), ('a ' * 6, ['a a a a a', 'a'])])
+def test_parts_end_where_sentences_or_words_do(text, parts):
+  assert web.split(text, 10) == parts
 
 
 @pytest.mark.parametrize('name, url', [
