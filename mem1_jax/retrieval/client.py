@@ -131,7 +131,7 @@ class RemoteRetriever:
     api: what they speak.
     token: sent as `Authorization: Bearer …`; '' for none.
     headers: sent, too.
-    secret: what must not come back in a reply; '' for the token.
+    secret: blotted out of whatever servers send; '' for the token.
     transport, clock, sleep, jitter: for tests.
 
   Raises:
@@ -147,13 +147,13 @@ class RemoteRetriever:
     if not urls:
       raise ValueError('there are 0 URLs of search servers; give at least 1')
     self._config, self._clock, self._sleep, self._jitter = config, clock, sleep, jitter
-    self._api, secret = api, secret or token
+    self._api, self._secret = api, secret or token
     if token:
       headers = {'Authorization': f'Bearer {token}', **headers}
     self._client = endpoint_lib.make_client(headers, transport, api.is_far)
     self._servers = [
         _Server(endpoint_lib.Endpoint(url, self._client, config.max_reply_bytes, clock,
-                                      path=api.path, secret=secret),
+                                      path=api.path, secret=self._secret),
                 breaker_lib.Breaker(config.max_failures, config.open_s, clock)) for url in urls]
     self._cache = tally.Kept(config.cache_size)
     self._tally = tally.Tally('search', COUNTERS, _QUIET, clock)
@@ -206,7 +206,7 @@ class RemoteRetriever:
         half = len(queries) // 2
         return [*self._find(queries[:half], top_k, deadline),
                 *self._find(queries[half:], top_k, deadline)]
-      return [types.Unavailable(f'{failure.kind}: {failure}')] * len(queries)
+      return [types.Unavailable(self._reason(failure))] * len(queries)
     for query, passages in zip(queries, found):
       self._cache.keep((query, top_k), passages)
     return found
@@ -264,7 +264,7 @@ class RemoteRetriever:
       return found
     except Failure as failure:
       self._count(failure.kind)
-      is_up, reason = failure.is_up, f'{failure.kind}: {failure}'
+      is_up, reason = failure.is_up, self._reason(failure)
       raise
     finally:  # whatever went wrong: who was allowed says so
       if is_up and server.breaker.succeeded():
@@ -273,6 +273,9 @@ class RemoteRetriever:
         self._count('opened')
         logging.warning('search at %s is down and left alone for %g s; the last of its failures: '
                         '%s', server.endpoint.name, self._config.open_s, reason)
+
+  def _reason(self, failure: Failure) -> str:
+    return endpoint_lib.blot(f'{failure.kind}: {failure}', self._secret)
 
   def _passages(self, reply: bytes, num_queries: int, top_k: int) -> list[Passages]:
     try:
@@ -285,6 +288,10 @@ class RemoteRetriever:
     return [tuple(map(self._cut, result[:top_k])) for result in results]
 
   def _cut(self, passage: types.Passage) -> types.Passage:
+    if self._secret:  # here, where JSON's own spellings of it are undone
+      title, text, id_ = (endpoint_lib.blot(value, self._secret)
+                          for value in (passage.title, passage.text, passage.id))
+      passage = dataclasses.replace(passage, title=title, text=text, id=id_)
     most = self._config.max_passage_chars
     if len(passage.text) <= most and len(passage.title) <= _MAX_TITLE_CHARS:
       return passage

@@ -64,6 +64,14 @@ def check_secret(secret: str, name: str) -> str:
   return secret
 
 
+def blot(text: str, secret: str) -> str:
+  """The text without a secret, however it is spelled in a URL."""
+  quoted = (urllib.parse.quote(secret, safe=safe) for safe in ('', '/'))
+  for spelling in sorted({secret, *quoted} - {''}, key=len, reverse=True):
+    text = text.replace(spelling, '***')
+  return text
+
+
 class Endpoint:
   """Where a server takes requests.
 
@@ -72,7 +80,7 @@ class Endpoint:
     client: see `make_client`.
     max_bytes: a longer reply is a failure.
     path: where requests go by default.
-    secret: blotted out of whatever the server sends; '' for none.
+    secret: blotted out of what failures say; '' for none.
 
   Attributes:
     name: the URL as logs may show it.
@@ -111,18 +119,13 @@ class Endpoint:
       url = self._url.copy_merge_params(request.params) if request.params else self._url
       with self._client.stream(method, url, content=request.body, timeout=seconds) as response:
         self._check_status(response)
-        return self._blotted(self._read(response, end))
+        return self._read(response, end)
     except httpx.TimeoutException as error:
       raise Failure('timeouts', f'{type(error).__name__} after {seconds:.3g} s') from error
     except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-      told = self._blotted(str(error).encode('utf-8', 'replace')).decode()
-      raise Failure('connection_errors', f'{type(error).__name__}: {told}') from (
-          None if self._secret else error)  # a chain of errors would show it
-
-  def _blotted(self, text: bytes) -> bytes:
-    for secret in {self._secret, urllib.parse.quote(self._secret, safe='')} - {''}:
-      text = text.replace(secret.encode(), b'***')
-    return text
+      raise Failure('connection_errors',
+                    f'{type(error).__name__}: {blot(str(error), self._secret)}') from (
+                        None if self._secret else error)  # a chain of errors would show it
 
   def _read(self, response: Any, end: float) -> bytes:
     body = bytearray()
@@ -144,7 +147,8 @@ class Endpoint:
       return
     told = f'status {status}'
     if status in (400, 413, 422):  # it is about what is asked
-      detail = self._blotted(next(response.iter_raw(), b''))[:300].decode('utf-8', 'replace')
+      detail = next(response.iter_raw(), b'')[:4096].decode('utf-8', 'replace')
+      detail = blot(detail, self._secret)[:300]
       raise Failure('refused', f'{told}: {detail!r}', is_up=True, is_final=True)
     wait = response.headers.get('retry-after', '')
     wait_s = float(wait) if wait.isascii() and wait.isdigit() else 0.0

@@ -11,6 +11,7 @@ from concurrent import futures
 import dataclasses
 import ipaddress
 import socket
+from typing import Any
 
 from mem1_jax.retrieval.endpoint import Failure, import_httpx
 
@@ -34,11 +35,11 @@ class Target:
 
   Attributes:
     url: as it was asked for, an `httpx.URL`.
-    address: to connect to.
+    addresses: to connect to, the best first; all were checked.
   """
 
-  url: object
-  address: str
+  url: Any
+  addresses: tuple[str, ...]
 
 
 def is_public(address: str) -> bool:
@@ -98,9 +99,9 @@ class Gate:
       raise Failure('unresolved', 'its host has no address')
     if not all(map(self._is_allowed, addresses)):  # one is enough: it may be the next one asked
       raise Failure('refused', 'its host is not of the public web', is_final=True)
-    return Target(parsed, addresses[0])
+    return Target(parsed, tuple(addresses))
 
-  def _parse(self, url: str):
+  def _parse(self, url: str) -> Any:
     httpx = import_httpx()
     if len(url) > _MAX_URL_CHARS or not url.isprintable():
       raise Failure('refused', f'a URL of {len(url)} characters, of which at most {_MAX_URL_CHARS} '

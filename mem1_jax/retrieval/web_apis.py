@@ -17,6 +17,7 @@ import json
 import os
 import pathlib
 from typing import Any
+import urllib.parse
 
 from mem1_jax import types
 from mem1_jax.retrieval import wire
@@ -24,6 +25,7 @@ from mem1_jax.retrieval.client import RemoteConfig, RemoteRetriever
 from mem1_jax.retrieval.endpoint import Request, check_secret
 
 KEY = 'MEM1_SEARCH_API_KEY'  # of the environment, since configs are written into run folders
+_HERE = ('localhost', '127.0.0.1', '::1')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +73,8 @@ class WebApi:
   def __post_init__(self):
     if '{query}' not in json.dumps(self.ask):
       raise ValueError('ask has no "{query}" in it; say where the query goes')
+    if self.header and '{key}' not in self.key:
+      raise ValueError('key has no "{key}" in it; a key comes from the environment')
     if not self.results:
       raise ValueError('results has 0 entries; say where in a reply results are')
 
@@ -135,6 +139,10 @@ def make_web_retriever(api: WebApi, config: RemoteConfig, *, url: str = '', vari
   key = check_secret(os.environ.get(variable, ''), variable) if api.header else ''
   if api.header and not key:
     raise ValueError(f'the search API wants a key; export it as {variable}')
+  parts_of_url = urllib.parse.urlsplit(url or api.url)
+  if key and parts_of_url.scheme != 'https' and parts_of_url.hostname not in _HERE:
+    raise ValueError(f'the key would go to {parts_of_url.hostname} for everyone on the way to '
+                     'read; give a URL of https')
   headers = {api.header: api.key.replace('{key}', key)} if api.header else {}
   return RemoteRetriever([url or api.url], dataclasses.replace(config, max_queries=1), api=api,
                          headers=headers, secret=key, **parts)

@@ -23,6 +23,7 @@ from mem1_jax.retrieval import web_text
 from mem1_jax.retrieval.endpoint import Failure, import_httpx
 
 _MAX_TITLE_CHARS = 300
+_MAX_ADDRESSES = 3  # of a host that are tried
 COUNTERS = (
     'pages',  # asked of `open`
     'cache_hits',  # of those, answered without a request
@@ -139,7 +140,6 @@ class WebPages:
     at = url
     for _ in range(self._config.max_redirects + 1):
       target = self._gate.check(at, max(end - self._clock(), 0.001))
-      self._count('requests')
       following, title, text = self._request(target, end)
       if not following:
         if len(text) > self._config.max_chars:
@@ -149,20 +149,31 @@ class WebPages:
     raise Failure('redirects', f'more than {self._config.max_redirects} redirects', is_final=True)
 
   def _request(self, target: web_address.Target, end: float) -> tuple[str, str, str]:
-    """Where else it leads, or title and text of what is there."""
+    """Where else it leads, or title and text of what is there, by the first address that answers."""
+    *others, last = target.addresses[:_MAX_ADDRESSES]
+    for address in others:
+      try:
+        return self._ask(target.url, address, end)
+      except Failure as failure:
+        if not isinstance(failure.__cause__, self._httpx.ConnectError):
+          raise
+    return self._ask(target.url, last, end)
+
+  def _ask(self, url: Any, address: str, end: float) -> tuple[str, str, str]:
     httpx, seconds = self._httpx, max(end - self._clock(), 0.001)
-    url = target.url.copy_with(host=target.address, fragment=None)
-    host = target.url.netloc.decode('ascii')
+    self._count('requests')
     watch = _Watch(seconds)
+    request = httpx.Request(
+        'GET', url.copy_with(host=address, fragment=None),
+        headers={'Host': url.netloc.decode('ascii'), **_HEADERS},
+        extensions={'sni_hostname': url.raw_host.decode('ascii'), 'trace': watch.trace,
+                    'timeout': httpx.Timeout(seconds).as_dict()})
     try:
       # A transport alone: a client would follow, keep cookies, and ask proxies.
       with self._make_transport() as transport, watch:
-        request = httpx.Request('GET', url, headers={'Host': host, **_HEADERS}, extensions={
-            'sni_hostname': target.url.raw_host.decode('ascii'), 'trace': watch.trace,
-            'timeout': httpx.Timeout(seconds).as_dict()})
         response = transport.handle_request(request)
         try:
-          return self._read(response, target.url, end)
+          return self._read(response, url, end)
         finally:
           response.close()
     except httpx.TimeoutException as error:

@@ -23,13 +23,13 @@ class SmallWeb:
     """Puts the documents on the site.
 
     Args:
-      documents: its pages.
+      documents: its pages; of those that are alike, one.
       retriever: over `documents`.
       snippet_chars: of a page that a result shows, ≥ 1, cut at a word.
       site: its host.
 
     Raises:
-      ValueError: two documents are alike, or `snippet_chars` < 1.
+      ValueError: `snippet_chars` < 1.
     """
     if snippet_chars < 1:
       raise ValueError(f'snippet_chars={snippet_chars} is below 1; raise it')
@@ -38,7 +38,7 @@ class SmallWeb:
     self._urls: dict[tuple[str, str], str] = {}
     for document in documents:
       if (document.title, document.text) in self._urls:
-        raise ValueError(f'two documents are alike, with the title {document.title!r}; leave one')
+        continue
       stem = url = f'https://{site}/{"-".join(bm25.words(document.title)) or "page"}'
       number = 1
       while url in self._pages:

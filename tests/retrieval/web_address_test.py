@@ -74,7 +74,7 @@ def test_urls_that_are_not_asked(url):
     'http://a.org', 'https://a.org:443/x?y#z', 'HTTP://A.org:80', 'https://bücher.example/ä',
     'https://a.org:80/'])
 def test_urls_that_are(url):
-  assert gate(PUBLIC, '1.1.1.1').check(url, 5.0).address == PUBLIC
+  assert gate(PUBLIC, '1.1.1.1').check(url, 5.0).addresses == (PUBLIC, '1.1.1.1')
 
 
 def test_a_name_is_looked_up_once_and_by_its_ascii_form():

@@ -1,8 +1,10 @@
 """APIs of web search: what is asked, what is read, and keys that show up nowhere."""
 
+import dataclasses
 import json
 import logging
 import pickle
+import urllib.parse
 
 import httpx
 import pytest
@@ -11,6 +13,7 @@ from mem1_jax import types
 from mem1_jax.retrieval import web_apis
 from mem1_jax.retrieval.client import RemoteConfig
 from mem1_jax.retrieval.web_apis import SEARXNG, SERPER
+from tests.retrieval import servers
 
 KEY = 'k3y-that/nobody+sees'
 OSLO = {'title': 'Oslo', 'link': 'https://a.org/oslo', 'snippet': 'Capital  of\nNorway.'}
@@ -133,6 +136,11 @@ def test_queries_run_side_by_side_and_keep_their_order(monkeypatch):
     httpx.Response(500), httpx.ConnectError(f'no {KEY}'), OSError(f'{KEY} is bad'),
     httpx.Response(302, headers={'Location': f'http://b/?key={KEY}'}),
     f'{{"{KEY}": []}}'.encode(), f'no JSON {KEY}'.encode(),
+    json.dumps({KEY: 'x'}).replace('/', '\\/').encode(),
+    json.dumps([KEY]).replace('/', '\\u002f').encode(),
+    json.dumps({'organic': [OSLO | {'title': KEY}]}).replace('/nobody', '\\/nobody').encode(),
+    {'organic': [{'title': urllib.parse.quote(KEY), 'link': f'https://a.org/{KEY}',
+                  'snippet': urllib.parse.quote(KEY, safe='')}]},
     {'organic': [{'title': KEY, 'link': f'https://a.org/{KEY}', 'snippet': f'{KEY} {KEY}'}]}])
 def test_the_key_shows_up_nowhere(monkeypatch, caplog, answer):
   with caplog.at_level(logging.DEBUG):
@@ -140,7 +148,7 @@ def test_the_key_shows_up_nowhere(monkeypatch, caplog, answer):
     found = made.search(['x'], 3)
   assert KEY in str(seen[0].headers.raw)  # it was sent
   assert KEY not in caplog.text and KEY not in repr(found) and KEY not in repr(pickle.dumps(found))
-  assert KEY not in repr(made.counts)
+  assert KEY not in repr(made.counts) and 'nobody+sees' not in caplog.text + repr(found)
 
 
 def test_failures_do_not_carry_the_key(monkeypatch):
@@ -151,6 +159,26 @@ def test_failures_do_not_carry_the_key(monkeypatch):
   while error:
     assert KEY not in str(error)
     error = error.__cause__
+
+
+def test_the_key_is_in_no_log_of_a_real_connection(monkeypatch, caplog):
+  monkeypatch.setenv('OTHER', KEY)
+  api = dataclasses.replace(SERPER, ask={'queries': ['{query}']})
+  with caplog.at_level(logging.DEBUG), servers.Chaos() as chaos:
+    made = web_apis.make_web_retriever(api, RemoteConfig(max_rounds=1), url=chaos.url,
+                                       variable='OTHER')
+    found = made.search(['private'], 1)
+  assert chaos.requests == [['private']] and found[0].reason.startswith('garbage')
+  assert KEY not in caplog.text and 'private' not in caplog.text
+
+
+def test_a_key_is_not_sent_for_all_to_read(monkeypatch):
+  monkeypatch.setenv(web_apis.KEY, KEY)
+  with pytest.raises(ValueError, match='go to a.org for everyone') as raised:
+    web_apis.make_web_retriever(SERPER, RemoteConfig(), url='http://a.org/search')
+  assert KEY not in str(raised.value)
+  with pytest.raises(ValueError, match='comes from the environment'):
+    dataclasses.replace(SERPER, key=f'Bearer {KEY}')
 
 
 @pytest.mark.parametrize('key', ['', '  ', 'a b', 'a\nb', 'schlüssel', 'a\x00b'])

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import http.server
+import sys
 import threading
 import time
 
@@ -25,7 +26,7 @@ class World:
     self.pages, self.addresses, self.requests, self.looked_up = pages, addresses, [], []
     gate = web_address.Gate(self.resolve)
     self.made = WebPages(PageConfig(**config), gate=gate,
-                         make_transport=lambda: httpx.MockTransport(self.handle))
+                         make_transport=lambda: httpx.MockTransport(lambda r: self.handle(r)))
 
   def resolve(self, host, port):
     self.looked_up.append(host)
@@ -156,6 +157,48 @@ def test_a_name_that_changes_its_meaning_gets_nowhere():
   world = World({'a.org/': moved('/again'), 'a.org/again': PAGE},
                 {'a.org': lambda n: [PUBLIC] if n == 1 else ['127.0.0.1']})
   assert world.reason('http://a.org/') == ('refused', True) and len(world.requests) == 1
+
+
+def test_other_addresses_are_tried_where_one_cannot_be_reached():
+  world = World({'a.org/': PAGE}, {'a.org': ['2606:4700::1', '1.1.1.1', '8.8.8.8']})
+  handle = world.handle
+
+  def unreached(request):
+    if request.url.host != '8.8.8.8':
+      raise httpx.ConnectError(f'no route to {request.url.host}')
+    return handle(request)
+
+  world.handle = unreached
+  assert not isinstance(world.open('http://a.org/')[0], types.Unavailable)
+  assert world.made.counts['requests'] == 3
+  world.addresses = {'b.org': ['2606:4700::1']}
+  assert world.reason('http://b.org/') == ('connection_errors', False)
+  world.pages['c.org/'] = httpx.ReadError('x')
+  world.addresses = {'c.org': ['8.8.8.8', '1.1.1.1']}  # it was reached: no second one is asked
+  assert world.reason('http://c.org/') == ('connection_errors', False)
+  assert world.made.counts['requests'] == 5
+
+
+def test_libraries_are_named_where_they_are_not_installed(monkeypatch):
+  for name in ('trafilatura', 'httpx'):
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match=r'mem1_jax\[web\]'):
+      patch.setitem(sys.modules, name, None)
+      WebPages()
+
+
+def test_it_paces_itself_and_its_patience_ends():
+  now = [0.0]
+
+  def sleep(seconds):
+    now[0] += seconds
+
+  world = World({f'a.org/{i}': PAGE for i in range(9)})
+  config = PageConfig(max_per_s=1.0, patience_s=3.5, timeout_s=99.0, max_concurrent=1)
+  made = WebPages(config, gate=web_address.Gate(world.resolve), sleep=sleep, clock=lambda: now[0],
+                  make_transport=lambda: httpx.MockTransport(world.handle))
+  found = made.open([f'http://a.org/{i}' for i in range(5)])
+  assert [isinstance(page, types.Unavailable) for page in found] == [False] * 4 + [True]
+  assert now[0] == 3.0 and found[4].reason.startswith('timeouts')
 
 
 @contextlib.contextmanager
