@@ -197,11 +197,14 @@ class WebPages:
     kind = kind.strip().lower()
     if kind not in (*web_text.HTML, web_text.PLAIN):
       raise Failure('no_text', f'{kind[:40]!r} is no page of text', is_final=True)
-    text = self._decoded(response, more, end)
-    title, text = web_text.main_text(text) if kind != web_text.PLAIN else ('', text.strip())
-    if not text:
+    title, text = '', self._decoded(response, more, end)
+    if kind != web_text.PLAIN:
+      html, is_cut = web_text.cut_tags(text)
+      self._count('cut_pages', is_cut)
+      title, text = web_text.main_text(html)
+    if not text.strip():
       raise Failure('no_text', 'a page without text', is_final=True)
-    return '', title, text
+    return '', title, text.strip()
 
   def _decoded(self, response: Any, more: str, end: float) -> str:
     most, body, is_cut = self._config.max_bytes, bytearray(), False

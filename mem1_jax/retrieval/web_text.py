@@ -17,6 +17,7 @@ _ENCODINGS = re.compile(
     r'utf-?8|utf-?16(-?[bl]e)?|(us-)?ascii|latin-?1|iso-?8859-?\d+|(windows|cp)-?\d+|koi8-?[ru]|'
     r'gbk|gb2312|gb18030|big5(-?hkscs)?|shift[-_]?jis|sjis|euc-?(jp|kr)|iso-2022-jp|macintosh|'
     r'tis-?620')
+_MAX_TAGS = 30_000  # what finds the main text takes up to 0.1 ms for each, and holds the interpreter
 _DEFAULT = 'windows-1252'  # what browsers take pages for that do not say
 
 
@@ -57,6 +58,12 @@ def decode(body: bytes, charset: str) -> str:
     if error.start > len(body) - 4:  # cut within a character
       return body.decode('utf-8', 'replace')
     return body.decode(_DEFAULT, 'replace')
+
+
+def cut_tags(html: str) -> tuple[str, bool]:
+  """A page up to its 30,000th tag, and whether it had more."""
+  pieces = html.split('<', _MAX_TAGS + 1)
+  return '<'.join(pieces[:_MAX_TAGS + 1]), len(pieces) > _MAX_TAGS + 1
 
 
 def main_text(html: str) -> tuple[str, str]:

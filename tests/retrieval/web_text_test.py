@@ -51,6 +51,13 @@ def test_deep_pages_end_in_time():
   assert time.monotonic() - start < 20
 
 
+def test_pages_have_only_so_many_tags():
+  assert web_text.cut_tags('a<b>c') == ('a<b>c', False)
+  html, is_cut = web_text.cut_tags('x' + '<br>' * 30_001)
+  assert (html, is_cut) == ('x' + '<br>' * 30_000, True)
+  assert web_text.cut_tags(html) == (html, False) and web_text.cut_tags('') == ('', False)
+
+
 def test_compression_is_bounded():
   bomb = gzip.compress(b'x' * 10_000_000)
   assert web_text.unfold(bomb, 'gzip', 1000) == (b'x' * 1000, True)
