@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 def get_config() -> ConfigDict:
   c = ConfigDict()
-  c.domain = 'qa'  # qa (search, answer) | webshop (search, click, buy): tasks, world, instructions
+  c.domain = 'qa'  # qa (search, answer) | web (open pages, too) | webshop (search, click, buy)
   c.seed = 0  # of everything drawn: tasks, sampling, gaps, minibatches
   c.agent = 'mem1'  # mem1 | full_context
   c.init = ''  # parameters to start from: a folder, atlas/NAME, hf:NAME, gguf:NAME; '' for random
@@ -69,6 +69,19 @@ def get_config() -> ConfigDict:
   c.env.retriever = ''  # '': BM25 here | URLs of Search-R1 servers, by commas, asked in this order
   c.env.retriever_timeout = 10.0  # seconds of one request to them
   c.env.retriever_patience = 30.0  # seconds of a search with its retries, then it is unavailable
+
+  c.web = ConfigDict()  # domain=web; the key of an API is read from the environment alone
+  c.web.api = ''  # serper | searxng | a .json that describes one; '': a small web of the documents
+  c.web.url = ''  # of the API's server, where it has none of its own or another one
+  c.web.key_variable = 'MEM1_SEARCH_API_KEY'  # of the environment
+  c.web.record = ''  # .jsonl to write all that the web said into
+  c.web.replay = ''  # .jsonl to read it from: no network
+  c.web.concurrent = 8  # requests at a time
+  c.web.max_per_s = 0.0  # searches a second; 0: no limit
+  c.web.top_k = 3  # results of a search (paper: 10)
+  c.web.snippet_chars = 100  # of a result; longer ones are cut, counted
+  c.web.name_chars = 80  # of a title or an address
+  c.web.page_chars = 600  # of a page in view at a time
 
   c.shop = ConfigDict()  # domain=webshop; files are WebShop's own
   c.shop.products = ''  # items_shuffle*.json, or a product a line; '' for the embedded shop

@@ -2,6 +2,7 @@
 
     domain    tasks                                    world
     qa        composed questions of `data.source`      a search engine (env/qa.py)
+    web       the same                                 a search engine and pages (env/web.py)
     webshop   shopping goals of `config.shop`          a shop of its products (env/webshop.py)
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from mem1_jax import search
-from mem1_jax.agents import expert, webshop_expert
+from mem1_jax.agents import expert, web_expert, webshop_expert
 from mem1_jax.data import chains, rows, sources
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.compose import Composer
@@ -25,6 +26,7 @@ from mem1_jax.env import shop, shop_goals, shop_reward, webshop
 from mem1_jax.env.environment import Environment
 from mem1_jax.env.qa import PAPER_TURNS, QAConfig, QAEnvironment
 from mem1_jax.env.shop_pages import PageConfig
+from mem1_jax.env.web import WebConfig, WebEnvironment
 from mem1_jax.retrieval.bm25 import BM25Retriever
 from mem1_jax.text.tokenizer import Tokenizer
 from mem1_jax.types import Passage, Question
@@ -53,7 +55,8 @@ def max_turns(config: Any) -> int:
   """The most turns that a training task may get, where each of its questions takes two hops."""
   limit, (_, objectives) = _max_turns(config.env.turns), fewest_most(config)
   if limit is None:
-    return _HOPS * objectives + config.env.slack
+    turns_per_hop = 2 if config.domain == 'web' else 1  # a search, and a page
+    return turns_per_hop * _HOPS * objectives + config.env.slack
   if isinstance(limit, int):
     return limit
   return next(turns for most, turns in limit if objectives <= most)
@@ -74,6 +77,8 @@ def make_environment(config: Any, documents: Sequence[Passage] | None = None) ->
   slack = e.slack if limit is None else None
   if config.domain == 'webshop':
     return _make_shop(config, slack, limit)
+  if config.domain == 'web':
+    return _make_web(config, documents, slack, limit)
   if documents is None and not (e.retriever or e.documents):
     documents = _documents(config)
   return QAEnvironment(search.make_retriever(config, documents), QAConfig(
@@ -184,11 +189,14 @@ def _documents(config: Any) -> Sequence[Passage]:
 def _mixed(config: Any, split: str, objectives: Any,
            questions: Callable[[str], Sequence[Question]]) -> TaskSource:
   """Tasks over each source, as often as its weight says."""
+  def of_domain(spec):  # which picks the instructions
+    return [dataclasses.replace(question, domain=config.domain) for question in questions(spec)]
+
   specs, weights = _specs(config), config.data.weights
   if not specs or weights and len(weights) != len(specs):
     raise ValueError(f'data.source {config.data.source!r} names {len(specs)} sources, data.weights '
                      f'{weights} has {len(weights)}; give one to each, or none')
-  parts = [_composed(config, spec, split, objectives, questions) for spec in specs]
+  parts = [_composed(config, spec, split, objectives, of_domain) for spec in specs]
   return parts[0] if len(parts) == 1 else Mixture(parts, weights or (1.0,) * len(parts),
                                                   config.seed)
 
@@ -199,7 +207,19 @@ def _composed(config: Any, spec: str, split: str, objectives: Any, questions) ->
     return Composer(questions(spec), objectives, config.seed, LABELS, name)
   found = (chains.link(questions(spec), length, config.seed) if spec == 'atlas'
            else chains.usable(_chosen(config, spec, split).chains, length))
+  found = [dataclasses.replace(chain, questions=tuple(
+      dataclasses.replace(question, domain=config.domain) for question in chain.questions))
+           for chain in found]
   return chains.DependentComposer(found, objectives, config.seed, LABELS, name)
+
+
+def _make_web(config: Any, documents: Sequence[Passage] | None, slack: int | None, limit: Any
+              ) -> WebEnvironment:
+  if documents is None and not (config.web.api or config.web.replay):
+    documents = _documents(config)
+  w = config.web
+  return WebEnvironment(*search.make_web(config, documents), WebConfig(
+      w.top_k, w.snippet_chars, w.name_chars, w.page_chars, slack, limit))
 
 
 def _real_world(split: str) -> World:
@@ -214,7 +234,7 @@ def make_worlds(config: Any, tokenizer: Tokenizer) -> Worlds:
   """
   if config.domain == 'webshop' or config.data.source != 'atlas':
     raise ValueError(f'domain {config.domain!r} with data.source {config.data.source!r} has no '
-                     'documents of known facts; only domain=qa with data.source=atlas has')
+                     'documents of known facts; qa and web with data.source=atlas have')
   split = config.data.split
   return Worlds(_real_world(split), sources.atlas_entities(split), config.seed,
                 config.sft.invented, config.sft.world_size, word_pieces(tokenizer.token_bytes))
@@ -261,4 +281,5 @@ def _make_shop(config: Any, slack: int | None, limit: Any) -> webshop.WebShopEnv
       shop_reward.Rules(nouns))
 
 
-EXPERTS: dict[str, Play] = {'qa': expert.play, 'webshop': webshop_expert.play}
+EXPERTS: dict[str, Play] = {
+    'qa': expert.play, 'web': web_expert.play, 'webshop': webshop_expert.play}

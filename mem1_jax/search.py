@@ -8,9 +8,12 @@ from typing import Any
 
 from mem1_jax import index, progress
 from mem1_jax.data import sources
-from mem1_jax.retrieval import Retriever, documents, server
+from mem1_jax.retrieval import Pages, Retriever, documents, server, web_apis
 from mem1_jax.retrieval.bm25 import BM25Retriever
 from mem1_jax.retrieval.client import RemoteConfig, RemoteRetriever
+from mem1_jax.retrieval.web_pages import PageConfig, WebPages
+from mem1_jax.retrieval.web_record import Recorder, Replay
+from mem1_jax.retrieval.web_small import SmallWeb
 from mem1_jax.types import Passage
 
 _SHOWN = 10  # documents that cannot be used, one by one
@@ -73,6 +76,33 @@ def make_remote(config: Any) -> RemoteRetriever:
       [url for url in e.retriever.split(',') if url.strip()],
       RemoteConfig(timeout_s=e.retriever_timeout, patience_s=e.retriever_patience),
       token=os.environ.get(TOKEN, ''))
+
+
+def make_web(config: Any, documents: Sequence[Passage] | None = None) -> tuple[Retriever, Pages]:
+  """Search and pages: of a web made of these documents, of a record, or of the world.
+
+  Raises:
+    FileNotFoundError: there is no such record, or description of an API.
+    ValueError: an API without URL or key, or a package is missing.
+  """
+  w = config.web
+  if documents is not None:
+    web = SmallWeb(documents, make_local(config, documents), w.snippet_chars)
+    return web, web
+  if w.replay:
+    web = Replay(pathlib.Path(w.replay))
+    return web, web
+  api = web_apis.APIS.get(w.api) or web_apis.read_api(pathlib.Path(w.api))
+  e = config.env
+  retriever = web_apis.make_web_retriever(api, RemoteConfig(
+      timeout_s=e.retriever_timeout, patience_s=e.retriever_patience, max_concurrent=w.concurrent,
+      max_per_s=w.max_per_s), url=w.url, variable=w.key_variable)
+  pages = WebPages(PageConfig(timeout_s=e.retriever_timeout, patience_s=e.retriever_patience,
+                              max_concurrent=w.concurrent))
+  if not w.record:
+    return retriever, pages
+  web = Recorder(retriever, pages, pathlib.Path(w.record))
+  return web, web
 
 
 def serve(config: Any, files: Sequence[str], host: str, port: int, limits: server.Limits):

@@ -10,6 +10,7 @@ from mem1_jax import assemble, domains
 from mem1_jax.data.chains import DependentComposer
 from mem1_jax.data.mixture import Mixture
 from mem1_jax.env.qa import QAEnvironment
+from mem1_jax.env.web import WebEnvironment
 from mem1_jax.env.webshop import WebShopEnvironment
 from mem1_jax.types import Action, ActionKind, Question, Task
 from tests.tiny import tiny_config
@@ -149,6 +150,24 @@ def test_questions_without_documents_say_what_to_set(tmp_path):
     domains.make_environment(with_knobs(data__source=f'nq_open:{path}'))
 
 
+def test_the_web_is_a_small_one_until_an_api_is_named(tmp_path, monkeypatch):
+  config = with_knobs(domain='web')
+  environment, composer = domains.make_environment(config), domains.make_composer(config, 'test', 2)
+  assert composer.task(0).domain == 'web'
+  episode = environment.start(composer.task(0))
+  assert '[ 1]' in episode.step(Action(ActionKind.SEARCH, 'Norway')).text
+  assert '[ back]' in episode.step(Action(ActionKind.CLICK, '1')).text
+  monkeypatch.setenv('MEM1_SEARCH_API_KEY', 'secret')
+  config.web.api, config.web.record = 'serper', str(tmp_path / 'web.jsonl')
+  recording = domains.make_environment(config)  # asks nothing yet
+  assert recording.retriever is recording.pages
+  config.web.api, config.web.replay = '', config.web.record
+  replaying = domains.make_environment(config)
+  episode = replaying.start(composer.task(0))
+  episode.step(Action(ActionKind.SEARCH, 'Norway'))
+  assert episode.outages == 1, 'what was not recorded is unavailable'
+
+
 def test_the_shop_has_goals_in_splits_and_an_expert_that_reaches_them():
   config = shop_config()
   config.rollout.context_capacity = 2048
@@ -176,7 +195,8 @@ def test_the_shop_refuses_what_is_for_questions():
     domains.make_worlds(shop_config(), None)
 
 
-@pytest.mark.parametrize('config', [tiny_config(), shop_config()], ids=['qa', 'webshop'])
+@pytest.mark.parametrize('config', [
+    tiny_config(), with_knobs(domain='web'), shop_config()], ids=['qa', 'web', 'webshop'])
 def test_lessons_can_be_played(config):
   config.rollout.context_capacity = 2048
   tokenizer = assemble.make_tokenizer(config)
@@ -187,4 +207,5 @@ def test_lessons_can_be_played(config):
     played = domains.EXPERTS[config.domain](
         task, agent, lessons.environment.start(task), tokenizer, None)
     assert played.reward > 0 and played.answer
-  assert lessons.names and isinstance(lessons.environment, (QAEnvironment, WebShopEnvironment))
+  assert lessons.names and isinstance(
+      lessons.environment, (QAEnvironment, WebEnvironment, WebShopEnvironment))

@@ -1,0 +1,21 @@
+"""Supervised training of an agent on the scripted expert's episodes in the small web.
+
+    python -m mem1_jax.main sft --config=web_sft --workdir=runs/web_sft
+"""
+
+from ml_collections import ConfigDict
+
+from mem1_jax.configs import web
+
+
+def get_config() -> ConfigDict:
+  c = web.get_config()
+  c.init = 'atlas/pretrained'
+  c.sft.steps = 300
+  c.sft.rows_per_step = 3
+  c.sft.drill_share = 0.0
+  c.optim.name = 'muon'
+  c.optim.policy_lr = 2e-3
+  c.optim.warmup = 20
+  c.optim.schedule = 'cosine'
+  return c
