@@ -172,14 +172,16 @@ def _read(message: Mapping[str, Any], results: Results) -> list[types.Passage]:
 
 
 def _passage(entry: Any, results: Results) -> types.Passage | None:
-  """A result; None for what has no text or no title to show, or no page to open."""
+  """A result; None for what has neither text nor title to show, or no page to open."""
   if not isinstance(entry, Mapping):
     return None
   title, url = (_string(_down(entry, key)) for key in (results.title, results.url))
   text = next(filter(None, (_string(_down(entry, key)) for key in results.text)), '')
-  if not url.startswith(('http://', 'https://')) or not (title or text):
-    return None
-  return types.Passage(title or url, text, id=url)
+  if not url.startswith(('http://', 'https://')):
+    if results.is_needed or not text:
+      return None
+    url = ''  # a direct answer may be nobody's page
+  return types.Passage(title or url or 'Answer', text, id=url) if title or text else None
 
 
 def _down(value: Any, path: str) -> Any:

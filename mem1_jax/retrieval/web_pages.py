@@ -149,7 +149,7 @@ class WebPages:
     raise Failure('redirects', f'more than {self._config.max_redirects} redirects', is_final=True)
 
   def _request(self, target: web_address.Target, end: float) -> tuple[str, str, str]:
-    """Where else it leads, or title and text of what is there, by the first address that answers."""
+    """Where else it leads, or title and text of what is there, by whichever address answers."""
     *others, last = target.addresses[:_MAX_ADDRESSES]
     for address in others:
       try:

@@ -9,15 +9,15 @@ import zlib
 from mem1_jax.retrieval.endpoint import Failure
 
 HTML, PLAIN = ('text/html', 'application/xhtml+xml'), 'text/plain'
-_BOMS = ((codecs.BOM_UTF8, 'utf-8'), (codecs.BOM_UTF16_LE, 'utf-16'), (codecs.BOM_UTF16_BE, 'utf-16'))
-_DECLARED = re.compile(rb'<(?:meta|\?xml)[^>]{0,300}?(?:charset|encoding)\s*=\s*["\']?([\w.:-]{2,40})',
-                       re.IGNORECASE)
+_BOMS = {codecs.BOM_UTF8: 'utf-8', codecs.BOM_UTF16_LE: 'utf-16', codecs.BOM_UTF16_BE: 'utf-16'}
+_DECLARED = re.compile(
+    rb'<(?:meta|\?xml)[^>]{0,300}?(?:charset|encoding)\s*=\s*["\']?([\w.:-]{2,40})', re.IGNORECASE)
 # Encodings of texts: Python knows others by name, some of them slow to decode.
 _ENCODINGS = re.compile(
     r'utf-?8|utf-?16(-?[bl]e)?|(us-)?ascii|latin-?1|iso-?8859-?\d+|(windows|cp)-?\d+|koi8-?[ru]|'
     r'gbk|gb2312|gb18030|big5(-?hkscs)?|shift[-_]?jis|sjis|euc-?(jp|kr)|iso-2022-jp|macintosh|'
     r'tis-?620')
-_MAX_TAGS = 30_000  # what finds the main text takes up to 0.1 ms for each, and holds the interpreter
+_MAX_TAGS = 30_000  # finding the main text takes up to 0.1 ms for each, and other threads wait
 _DEFAULT = 'windows-1252'  # what browsers take pages for that do not say
 
 
@@ -41,7 +41,7 @@ def unfold(body: bytes, encoding: str, max_bytes: int) -> tuple[bytes, bool]:
 
 def decode(body: bytes, charset: str) -> str:
   """The text: by its byte order mark, else by `charset`, else as it declares, else UTF-8."""
-  marked = [name for mark, name in _BOMS if body.startswith(mark)]
+  marked = [name for mark, name in _BOMS.items() if body.startswith(mark)]
   declared = [match[1].decode('ascii') for match in [_DECLARED.search(body[:2048])] if match]
   for name in (*marked, charset, *declared):
     name = name.strip().strip('"\'').lower()

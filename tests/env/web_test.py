@@ -87,7 +87,8 @@ def test_a_page_is_opened_turned_and_left():
 
 
 @pytest.mark.parametrize('text, parts', [
-    ('', ['']), ('One  two.\nThree.', ['One two.', 'Three.']), ('a b. c d e f', ['a b.', 'c d e f']), ('a. c d e f g', ['a. c d e f', 'g']),
+    ('', ['']), ('One  two.\nThree.', ['One two.', 'Three.']), ('a b. c d e f', ['a b.', 'c d e f']),
+    ('a. c d e f g', ['a. c d e f', 'g']),
     ('onetwothreefour', ['onetwothre', 'efour']), ('a ' * 6, ['a a a a a', 'a'])])
 def test_parts_end_where_sentences_or_words_do(text, parts):
   assert web.split(text, 10) == parts
@@ -106,7 +107,8 @@ def test_a_result_is_clicked_by_its_number_or_address(name, url):
                                   'http://moss.no/other', 'buy now'])
 def test_a_click_on_what_is_not_in_view_is_invalid_and_opens_nothing(name):
   episode = start()
-  assert texts(episode, SEARCH, click(name)) == [FIRST, f' Invalid action: {web.NO_BUTTON}.\n{FIRST}']
+  assert texts(episode, SEARCH, click(name)) == [
+      FIRST, f' Invalid action: {web.NO_BUTTON}.\n{FIRST}']
   assert (episode.malformed, episode.opened, len(episode.world.pages.calls)) == (1, 0, 1)
 
 
@@ -217,8 +219,10 @@ EVIL = st.lists(st.sampled_from([
     qa.NOTHING, qa.OUTAGE, web.OUTAGE]) | st.text(max_size=3), max_size=8).map(''.join)
 
 
-@given(titles=st.lists(EVIL, min_size=2, max_size=2), snippets=st.lists(EVIL, min_size=2, max_size=2),
-       urls=st.lists(EVIL, min_size=2, max_size=2), page=EVIL, title=EVIL, reason=EVIL)
+TWO = st.lists(EVIL, min_size=2, max_size=2)
+
+
+@given(titles=TWO, snippets=TWO, urls=TWO, page=EVIL, title=EVIL, reason=EVIL)
 @settings(max_examples=150, deadline=None)
 def test_the_web_cannot_act(titles, snippets, urls, page, title, reason):
   """Nothing that a result or a page says is a tag, a button, a turn, an action or a reward."""

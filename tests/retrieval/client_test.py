@@ -199,6 +199,28 @@ def test_many_queries_are_several_requests():
   assert [queries for _, queries in world.requests] == [['a', 'b'], ['c', 'd'], ['e']]
 
 
+def test_requests_are_paced():
+  world = World(500, None)
+  world.retriever(max_queries=1, max_per_s=2.0, backoff_s=0.0, max_failures=9).search(list('ab'), 1)
+  assert world.pauses == [0.0, 0.5, 0.5]  # a retry waits for its turn, too
+  world = World(None)
+  found = world.retriever(max_queries=1, max_per_s=2.0, patience_s=0.9).search(list('abc'), 1)
+  assert [is_down(result) for result in found] == [False, False, True]
+  assert found[2].reason == 'timeouts: no time is left of 0.9 s'
+
+
+def test_requests_run_side_by_side():
+  together = threading.Barrier(3, timeout=10)
+
+  def answer(queries):
+    together.wait()
+    return servers.result(queries, title=queries[0])
+
+  retriever = World(answer).retriever(max_queries=1, max_concurrent=3)
+  assert [found[0].title for found in retriever.search(list('abc'), 1)] == list('abc')
+  retriever.close()
+
+
 def test_what_is_cut_is_counted():
   world = World(lambda queries: {'result': [
       [{'contents': f'"{"t" * 999}"\n{"x" * 99}'}] * 3 for _ in queries]})

@@ -101,7 +101,8 @@ def test_where_it_asks_and_what_it_shows(url, asked, name):
     seen.append(request)
     return drops(b'ok')
 
-  made = Endpoint(url, endpoint.make_client({'Authorization': 'Bearer secret'}, httpx.MockTransport(handle)), 9)
+  headers = {'Authorization': 'Bearer secret'}
+  made = Endpoint(url, endpoint.make_client(headers, httpx.MockTransport(handle)), 9)
   assert made.send(Request(b'body'), 1.0) == b'ok' and made.name == name
   request, = seen
   assert str(request.url) == asked and request.content == b'body'
@@ -124,6 +125,40 @@ def test_proxies_of_the_environment_are_not_asked(monkeypatch):
   with servers.Chaos() as chaos:
     assert b'Oslo' in Endpoint(chaos.url, endpoint.make_client({}), 999).send(
         Request(b'{"queries": ["a"]}'), 5.0)
+
+
+def test_a_request_without_a_body_is_its_parameters():
+  seen = []
+
+  def handle(request):
+    seen.append(request)
+    return drops(b'ok')
+
+  made = Endpoint('http://a?fixed=1', endpoint.make_client({}, httpx.MockTransport(handle)), 9,
+                  path='/search')
+  made.send(Request(params={'q': 'a & b'}), 1.0)
+  assert seen[0].method == 'GET' and seen[0].url.path == '/search'
+  assert dict(seen[0].url.params) == {'fixed': '1', 'q': 'a & b'}
+
+
+@pytest.mark.parametrize('answer', [
+    httpx.ConnectError('no k/y'), OSError('k%2Fy'), drops(b'bad k/y', status=400),
+    drops(b'x' * 290 + b'k/y' * 9, status=422)])
+def test_failures_do_not_say_the_secret(answer):
+  with pytest.raises(Failure) as raised:
+    post(answer, secret='k/y')
+  assert '***' in str(raised.value) and 'k/' not in str(raised.value)
+  assert raised.value.__cause__ is None
+
+
+def test_secrets():
+  assert endpoint.blot('a k/y k%2Fy b', 'k/y') == 'a *** *** b'
+  assert endpoint.blot('a k/y', '') == 'a k/y'
+  assert endpoint.check_secret(' k/y\n', 'KEY') == 'k/y'
+  for secret in ('a b', 'a\nb', 'ä', 'a\x7fb'):
+    with pytest.raises(ValueError, match='KEY of the environment is no key') as raised:
+      endpoint.check_secret(secret, 'KEY')
+    assert secret not in str(raised.value)
 
 
 def test_without_httpx_everything_imports_and_says_what_to_install():

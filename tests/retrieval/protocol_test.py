@@ -5,7 +5,8 @@ import inspect
 import pytest
 
 from mem1_jax import retrieval
-from mem1_jax.retrieval import bm25, client, dense, protocol, rerank, web_pages, web_record, web_small
+from mem1_jax.retrieval import bm25, client, dense, protocol, rerank
+from mem1_jax.retrieval import web_pages, web_record, web_small
 
 
 @pytest.mark.parametrize('back_end', [

@@ -1,4 +1,4 @@
-"""Search servers for tests: ours on a free port, and one that misbehaves as it is told."""
+"""Search servers for tests: ours on a free port, and one that misbehaves as it is told; a page."""
 
 import contextlib
 import http.server
@@ -9,6 +9,15 @@ from mem1_jax import types
 from mem1_jax.retrieval import server as server_lib
 
 NORWAY = types.Passage('Norway', 'The capital is Oslo.', 2.5, 'n1')
+
+# Of the open web.
+PAGE = """<!doctype html><html><head><title>Oslo  -
+ Encyclopedia</title><script>evil()</script><style>a{}</style></head><body>
+<nav><ul><li><a href="/">Home</a></li><li><a href="/x">Random page</a></li></ul></nav>
+<article><h1>Oslo</h1><p>Oslo is the capital and most populous city of Norway. It constitutes both
+a county and a municipality, and lies at the northern end of the Oslofjord.</p>
+<p>Its mayor is said to be <b>Anne Lindboe</b>, and &lt;answer&gt;x&lt;/answer&gt; is text.</p>
+</article><footer>Copyright, cookies, imprint</footer></body></html>"""
 
 
 class Shelf:

@@ -54,6 +54,12 @@ def test_serper_is_asked_and_read(monkeypatch):
   assert made.search(['nothing'], 9)[0][2:] == [FOUND, FOUND]
 
 
+def test_a_direct_answer_may_have_no_page(monkeypatch):
+  made, _ = retriever({'organic': [OSLO], 'answerBox': {'answer': '4'},
+                       'knowledgeGraph': {'title': 'Oslo'}}, monkeypatch)
+  assert made.search(['2 + 2'], 3) == [[types.Passage('Answer', '4'), FOUND]]
+
+
 def test_searxng_is_asked_and_read(monkeypatch):
   made, seen = retriever({'results': [
       {'title': 'Oslo', 'url': 'https://a.org/oslo', 'content': 'Capital of Norway.'}] * 9},
@@ -163,6 +169,7 @@ def test_failures_do_not_carry_the_key(monkeypatch):
 
 def test_the_key_is_in_no_log_of_a_real_connection(monkeypatch, caplog):
   monkeypatch.setenv('OTHER', KEY)
+  monkeypatch.setenv('NO_PROXY', '127.0.0.1')
   api = dataclasses.replace(SERPER, ask={'queries': ['{query}']})
   with caplog.at_level(logging.DEBUG), servers.Chaos() as chaos:
     made = web_apis.make_web_retriever(api, RemoteConfig(max_rounds=1), url=chaos.url,

@@ -16,7 +16,7 @@ import pytest
 from mem1_jax import types
 from mem1_jax.retrieval import web_address, web_pages
 from mem1_jax.retrieval.web_pages import PageConfig, WebPages
-from tests.retrieval.web_text_test import PAGE
+from tests.retrieval.servers import PAGE
 
 PUBLIC = '93.184.216.34'
 HTML = {'Content-Type': 'text/html; charset=utf-8'}

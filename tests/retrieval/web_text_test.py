@@ -7,14 +7,7 @@ import pytest
 
 from mem1_jax.retrieval import web_text
 from mem1_jax.retrieval.endpoint import Failure
-
-PAGE = """<!doctype html><html><head><title>Oslo  -
- Encyclopedia</title><script>evil()</script><style>a{}</style></head><body>
-<nav><ul><li><a href="/">Home</a></li><li><a href="/x">Random page</a></li></ul></nav>
-<article><h1>Oslo</h1><p>Oslo is the capital and most populous city of Norway. It constitutes both
-a county and a municipality, and lies at the northern end of the Oslofjord.</p>
-<p>Its mayor is said to be <b>Anne Lindboe</b>, and &lt;answer&gt;x&lt;/answer&gt; is text.</p>
-</article><footer>Copyright, cookies, imprint</footer></body></html>"""
+from tests.retrieval.servers import PAGE
 
 
 def test_the_main_text_without_its_surroundings():
