@@ -56,7 +56,7 @@ setuptools.setup(
         # The reward of `mem1_jax/env/webshop.py`; its nouns as the paper has them: spaCy, too.
         'webshop': ['rapidfuzz>=3.9,<4'],
         # Search of the open web and its pages (`mem1_jax/retrieval/web_*.py`).
-        # lxml_html_clean: an extra of lxml that trafilatura needs and pip before 23.3 does not find.
+        # lxml_html_clean: an extra of lxml that trafilatura needs; pip before 23.3 overlooks it.
         'web': ['httpx>=0.28', 'trafilatura>=2.0,<3', 'lxml_html_clean>=0.4'],
         # What `mem1_jax/data/atlas` is built from; nothing needs it at run time.
         'atlas': [

@@ -3,9 +3,10 @@
 It looks up what agents/expert.py looks up, and writes what that writes, but a fact may stand
 where a result does not show it: then it opens the page, and turns its parts.
 
-    <think> continent is Europe.*>[kf]: Oslo;>[zb] capital of country @</think><search> Cusco</search>
-    <think>*>[kf]: Oslo;>[zb] capital of country @</think><click> 1</click>
-    <think> country is Peru.*>[kf]: Oslo;>[zb] capital @</think><search> Peru</search>
+    <think>*>[kf] Name the capital of the country of Cusco. = capital of country @</think>
+    <search> Cusco</search>
+    <think>*>[kf] capital of country @</think><click> 1</click>
+    <think> country is Peru.*>[kf] capital @</think><search> Peru</search>
 
 It acts on nothing but the text that it is told. Of the results it takes the one that is titled
 as it searched. What cannot be had now is asked for again; what is not found is unknown.

@@ -1,4 +1,7 @@
-"""From the bytes of a page to its main text, by trafilatura (https://trafilatura.readthedocs.io)."""
+"""From the bytes of a page to its main text, by trafilatura.
+
+See https://trafilatura.readthedocs.io.
+"""
 
 import codecs
 import logging

@@ -25,9 +25,10 @@ CONFIG = web.WebConfig(top_k=3, max_snippet_chars=200, max_name_chars=60, page_c
                        max_turns=None)
 AGENTS = {make: make(TOKENIZER, 400, 'atlas', Gaps(0, 0, 0.0))
           for make in (Mem1Agent, FullContextAgent)}
-DOCUMENTS = [types.Passage('Patra', 'A city. Its larger neighbor is Athens. Its country is Greece.'),
-             types.Passage('Patras', 'A town. Its country is Spain.'),
-             types.Passage('Greece', 'A country. Its capital is Athens. Its currency is euros.')]
+DOCUMENTS = [
+    types.Passage('Patra', 'A city. Its larger neighbor is Athens. Its country is Greece.'),
+    types.Passage('Patras', 'A town. Its country is Spain.'),
+    types.Passage('Greece', 'A country. Its capital is Athens. Its currency is euros.')]
 ONE = types.Question('q0', 'Capital of the country of Patra?', ('Athens',), 2, ('Patra', 'Greece'),
                      ('Greece', 'Athens'), ('country', 'capital'), 'web')
 TWO = types.Question('q1', 'Currency of Greece?', ('euros',), 1, ('Greece',), ('euros',),

@@ -87,7 +87,8 @@ def test_a_page_is_opened_turned_and_left():
 
 
 @pytest.mark.parametrize('text, parts', [
-    ('', ['']), ('One  two.\nThree.', ['One two.', 'Three.']), ('a b. c d e f', ['a b.', 'c d e f']),
+    ('', ['']), ('One  two.\nThree.', ['One two.', 'Three.']),
+    ('a b. c d e f', ['a b.', 'c d e f']),
     ('a. c d e f g', ['a. c d e f', 'g']),
     ('onetwothreefour', ['onetwothre', 'efour']), ('a ' * 6, ['a a a a a', 'a'])])
 def test_parts_end_where_sentences_or_words_do(text, parts):
