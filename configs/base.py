@@ -79,7 +79,8 @@ def get_config() -> ConfigDict:
   c.web.concurrent = 8  # requests at a time
   c.web.max_per_s = 0.0  # searches a second; 0: no limit
   c.web.top_k = 3  # results of a search (paper: 10)
-  c.web.snippet_chars = 100  # of a result; longer ones are cut, counted
+  c.web.snippet_chars = 200  # of a result; longer ones are cut, counted
+  c.web.small_snippet_chars = 40  # of a page that a result of the small web shows
   c.web.name_chars = 80  # of a title or an address
   c.web.page_chars = 600  # of a page in view at a time
 

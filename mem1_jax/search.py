@@ -87,7 +87,7 @@ def make_web(config: Any, documents: Sequence[Passage] | None = None) -> tuple[R
   """
   w = config.web
   if documents is not None:
-    web = SmallWeb(documents, make_local(config, documents), w.snippet_chars)
+    web = SmallWeb(documents, make_local(config, documents), w.small_snippet_chars)
     return web, web
   if w.replay:
     web = Replay(pathlib.Path(w.replay))
