@@ -9,11 +9,11 @@ order do not depend on the number of hosts.
 from collections.abc import Iterator
 import dataclasses
 import importlib.util
-import os
 
 import numpy as np
 
 from mem1_jax import types
+from mem1_jax.data import tfds
 from mem1_jax.data.mixture import TaskSource
 
 
@@ -75,11 +75,8 @@ def tfdata_feed(
     ValueError: an argument is outside its range.
     ImportError: TensorFlow is not installed.
   """
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # no banners between progress lines
-  import tensorflow as tf
-
   _check(batch, start, host_index, host_count)
-  tf.config.set_visible_devices([], 'GPU')  # the accelerator is jax's
+  tf = tfds.import_tensorflow()
 
   composed: dict[int, Batch] = {}  # by first index: tf.data hands on numbers, not tasks
 

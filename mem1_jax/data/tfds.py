@@ -20,15 +20,26 @@ BUILDER = 'local_questions'
 _LISTS = ('golden_answers', 'chain', 'found', 'relations')
 
 
-def _library() -> Any:
+def import_tensorflow() -> Any:
+  """TensorFlow without banners between progress lines, and without the accelerator, jax's own.
+
+  Raises:
+    ImportError: it is not installed.
+  """
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # said whatever the level; nothing here needs it
+  import tensorflow
+  tensorflow.config.set_visible_devices([], 'GPU')
+  return tensorflow
+
+
+def _library() -> Any:
   try:
-    import tensorflow  # noqa: F401
+    import_tensorflow()
     import tensorflow_datasets as tfds
   except ImportError as error:
     raise ImportError('tensorflow-datasets is not installed here: pip install "mem1_jax[tf]", or '
                       'read the data set from its own files') from error
-  tensorflow.config.set_visible_devices([], 'GPU')  # the accelerator is jax's
   return tfds
 
 
