@@ -29,6 +29,7 @@ from mem1_jax.agents.mem1 import Mem1Agent  # noqa: E402
 from mem1_jax.data import compose, sources  # noqa: E402
 from mem1_jax.data.atlas.labels import LABELS  # noqa: E402
 from mem1_jax.env import shop, shop_goals, shop_pages, shop_reward, webshop  # noqa: E402
+from mem1_jax.env.environment import step_many  # noqa: E402
 from mem1_jax.memory.positions import Gaps  # noqa: E402
 from mem1_jax.retrieval.bm25 import BM25Retriever  # noqa: E402
 from mem1_jax.text.tokenizer import SentencePieceTokenizer  # noqa: E402
@@ -83,7 +84,7 @@ def rule(environment, task) -> float:
   return episode.step(Action(ActionKind.CLICK, shop_pages.BUY)).reward
 
 
-def replay(environment, tasks, logs, num_sessions: int) -> float:
+def replay(world, tasks, logs, num_sessions: int) -> float:
   """Seconds that the same actions take again, so many sessions at a time.
 
   Raises:
@@ -92,10 +93,10 @@ def replay(environment, tasks, logs, num_sessions: int) -> float:
   begun, said = time.monotonic(), [[] for _ in tasks]
   for first in range(0, len(tasks), num_sessions):
     group = range(first, min(first + num_sessions, len(tasks)))
-    episodes = {i: environment.start(tasks[i]) for i in group}
+    episodes = {i: world.start(tasks[i]) for i in group}
     while live := [i for i in group if len(said[i]) < len(logs[i])]:
       actions = [logs[i][len(said[i])][0] for i in live]
-      for i, observation in zip(live, environment.step_many([episodes[i] for i in live], actions)):
+      for i, observation in zip(live, step_many([episodes[i] for i in live], actions)):
         said[i].append(observation)
   seconds = time.monotonic() - begun
   for task, log, again in zip(tasks, logs, said):

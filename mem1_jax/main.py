@@ -299,7 +299,7 @@ def run(argv: list[str] | None = None):
       cache = os.path.abspath(os.path.expanduser(config.compilation_cache))
       jax.config.update('jax_compilation_cache_dir', cache)
     args.function(config, args)
-  except (ValueError, FileNotFoundError, FileExistsError) as error:
+  except (ValueError, FileNotFoundError, FileExistsError, ImportError) as error:
     if os.environ.get('MEM1_TRACEBACK'):
       raise
     print(f'mem1 {args.command}: {error}', file=sys.stderr)

@@ -66,16 +66,23 @@ def make_remote(config: Any) -> RemoteRetriever:
   Raises:
     ValueError: no URLs, or an outage might last longer than episodes wait, which would end them.
   """
-  e, waits = config.env, config.rollout.reply_timeout
-  if e.retriever_patience + e.retriever_timeout >= waits:
-    raise ValueError(
-        f'env.retriever_patience {e.retriever_patience} + env.retriever_timeout '
-        f'{e.retriever_timeout} must stay below rollout.reply_timeout {waits}, after which an '
-        'episode is ended; lower them or raise that')
+  _check_waits(config, 1)
+  e = config.env
   return RemoteRetriever(
       [url for url in e.retriever.split(',') if url.strip()],
       RemoteConfig(timeout_s=e.retriever_timeout, patience_s=e.retriever_patience),
       token=os.environ.get(TOKEN, ''))
+
+
+def _check_waits(config: Any, num_calls: int):
+  """That so many calls after one another are over before an episode is given up."""
+  e, waits = config.env, config.rollout.reply_timeout
+  if num_calls * (e.retriever_patience + e.retriever_timeout) >= waits:
+    times = f'{num_calls} times ' if num_calls > 1 else ''
+    raise ValueError(
+        f'{times}env.retriever_patience {e.retriever_patience} + env.retriever_timeout '
+        f'{e.retriever_timeout} must stay below rollout.reply_timeout {waits}, after which an '
+        'episode is ended; lower them or raise that')
 
 
 def make_web(config: Any, documents: Sequence[Passage] | None = None) -> tuple[Retriever, Pages]:
@@ -83,7 +90,7 @@ def make_web(config: Any, documents: Sequence[Passage] | None = None) -> tuple[R
 
   Raises:
     FileNotFoundError: there is no such record, or description of an API.
-    ValueError: an API without URL or key, or a package is missing.
+    ValueError: an API without URL or key, waits that may end episodes, or a package is missing.
   """
   w = config.web
   if documents is not None:
@@ -92,6 +99,7 @@ def make_web(config: Any, documents: Sequence[Passage] | None = None) -> tuple[R
   if w.replay:
     web = Replay(pathlib.Path(w.replay))
     return web, web
+  _check_waits(config, 2)  # searches, then pages
   api = web_apis.APIS.get(w.api) or web_apis.read_api(pathlib.Path(w.api))
   e = config.env
   retriever = web_apis.make_web_retriever(api, RemoteConfig(
@@ -112,14 +120,11 @@ def serve(config: Any, files: Sequence[str], host: str, port: int, limits: serve
     FileNotFoundError: there is no such file.
     ValueError: they have no document, or nothing can listen there.
   """
-  retriever, num = open_documents(config, files) if files else _atlas(config)
+  passages = sources.atlas_documents()
+  retriever, num = (open_documents(config, files) if files
+                    else (make_local(config, passages), len(passages)))
   server.serve(retriever, host, port, limits, lambda url: print(
       f'{num} passages at {url}/retrieve (also /health and /metrics)', flush=True))
-
-
-def _atlas(config: Any) -> tuple[Retriever, int]:
-  passages = sources.atlas_documents()
-  return make_local(config, passages), len(passages)
 
 
 def _read(files: Sequence[pathlib.Path]) -> list[Passage]:

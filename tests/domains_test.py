@@ -159,6 +159,10 @@ def test_the_web_is_a_small_one_until_an_api_is_named(tmp_path, monkeypatch):
   assert '[ back]' in episode.step(Action(ActionKind.CLICK, '1')).text
   monkeypatch.setenv('MEM1_SEARCH_API_KEY', 'secret')
   config.web.api, config.web.record = 'serper', str(tmp_path / 'web.jsonl')
+  config.rollout.reply_timeout = 80.0  # a search, then a page
+  with pytest.raises(ValueError, match='2 times env.retriever_patience 30.0 .* below rollout.rep'):
+    domains.make_environment(config)
+  config.rollout.reply_timeout = 120.0
   recording = domains.make_environment(config)  # asks nothing yet
   assert recording.retriever is recording.pages
   config.web.api, config.web.replay = '', config.web.record

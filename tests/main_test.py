@@ -1,6 +1,7 @@
 """The command line: configs, overrides, errors in one line, and the commands that need no model."""
 
 import json
+import sys
 
 import pytest
 
@@ -34,6 +35,13 @@ def test_a_mistake_ends_with_one_line_and_status_2(capsys):
   assert error.value.code == 2
   message = capsys.readouterr().err
   assert message.startswith('mem1 tasks: ') and message.count('\n') == 1 and 'atlas' in message
+
+
+def test_a_missing_package_is_a_line_that_says_how_to_get_it(monkeypatch, capsys):
+  monkeypatch.setitem(sys.modules, 'tensorflow_datasets', None)
+  with pytest.raises(SystemExit) as error:
+    main.run(['tasks', '--config=base', '--config.data.source=tfds:trivia_qa:train'])
+  assert error.value.code == 2 and 'pip install "mem1_jax[tf]"' in capsys.readouterr().err
 
 
 def test_tasks_prints_questions_and_their_answers(capsys):

@@ -7,7 +7,6 @@ budget, with 0. Every line begins with a space: tokenizers then spell a word as 
 a sentence.
 """
 
-import collections
 from collections.abc import Sequence
 import dataclasses
 import math
@@ -110,16 +109,17 @@ class QAEpisode:
 
   def step(self, action: types.Action) -> types.Observation:
     """Does one action. Raises ValueError where the episode is done."""
-    return step_many([self], [action])[0]
+    return environment.step_many([self], [action])[0]
 
-  @staticmethod
-  def step_many(episodes: Sequence['QAEpisode'], actions: Sequence[types.Action]
-                ) -> list[types.Observation]:
-    return step_many(episodes, actions)
+  def need(self, action: types.Action) -> environment.Need | None:
+    if action.kind != types.ActionKind.SEARCH:
+      return None
+    search, top_k = self.retriever.search, self.config.top_k
+    return environment.Need(
+        (id(self.retriever), top_k), lambda queries: search(queries, top_k), action.text)
 
-  def _apply(
-      self, action: types.Action, found: list[types.Passage] | types.Unavailable
-  ) -> types.Observation:
+  def do(self, action: types.Action, found: list[types.Passage] | types.Unavailable | None
+         ) -> types.Observation:
     self.turns += 1
     outage = ''
     if action.kind == types.ActionKind.ANSWER:
@@ -133,7 +133,7 @@ class QAEpisode:
         self.outages += 1
         text, outage = OUTAGE, found.reason or 'no reason is given'
       else:
-        text = '\n'.join(self._line(passage) for passage in found) or NOTHING
+        text = '\n'.join(self._line(passage) for passage in found or ()) or NOTHING
     else:
       self.malformed += 1
       is_click = action.kind == types.ActionKind.CLICK
@@ -160,30 +160,3 @@ class QAEnvironment:
   def start(self, task: types.Task) -> QAEpisode:
     return QAEpisode(task, self.retriever, self.config)
 
-  def step_many(
-      self, episodes: Sequence[QAEpisode], actions: Sequence[types.Action]
-  ) -> list[types.Observation]:
-    return step_many(episodes, actions)
-
-
-def step_many(
-    episodes: Sequence[QAEpisode], actions: Sequence[types.Action]
-) -> list[types.Observation]:
-  """Does `actions[i]` in `episodes[i]`, with one retriever call per retriever.
-
-  Raises:
-    ValueError: the lengths differ, or an episode is done or given twice; nothing
-      has been stepped then.
-  """
-  environment.check_steps(episodes, actions)
-  groups = collections.defaultdict(list)
-  for index, (episode, action) in enumerate(zip(episodes, actions)):
-    # A search on the last turn can no longer be read.
-    if action.kind == types.ActionKind.SEARCH and episode.turns + 1 < episode.max_turns:
-      groups[id(episode.retriever), episode.config.top_k].append(index)
-  results = {}
-  for (_, top_k), group in groups.items():
-    found = episodes[group[0]].retriever.search([actions[i].text for i in group], top_k)
-    results.update(zip(group, found, strict=True))
-  return [episode._apply(action, results.get(index, []))
-          for index, (episode, action) in enumerate(zip(episodes, actions))]

@@ -12,7 +12,6 @@ that cannot be read, and a search or a page that cannot be had now, are told fro
 from an empty result. All cost a turn.
 """
 
-import collections
 from collections.abc import Sequence
 import dataclasses
 
@@ -104,22 +103,17 @@ class WebEpisode:
 
   def step(self, action: types.Action) -> types.Observation:
     """Does one action. Raises ValueError where the episode is done."""
-    return step_many([self], [action])[0]
+    return environment.step_many([self], [action])[0]
 
-  @staticmethod
-  def step_many(episodes: Sequence['WebEpisode'], actions: Sequence[types.Action]
-                ) -> list[types.Observation]:
-    return step_many(episodes, actions)
-
-  def wanted(self, action: types.Action) -> tuple[str, str] | None:
-    """What has to be had for an action: ('search', query) or ('open', URL)."""
-    if self.turns + 1 >= self.max_turns:
-      return None  # it can no longer be read
+  def need(self, action: types.Action) -> environment.Need | None:
+    world = self.world
     if action.kind == types.ActionKind.SEARCH:
-      return 'search', action.text
-    if action.kind == types.ActionKind.CLICK:
-      target = self.buttons.get(button_key(action.text))
-      return ('open', target.id) if isinstance(target, types.Passage) else None
+      top_k = world.config.top_k
+      return environment.Need(
+          (id(world), 'search'), lambda queries: world.retriever.search(queries, top_k), action.text)
+    target = self.buttons.get(button_key(action.text))
+    if action.kind == types.ActionKind.CLICK and isinstance(target, types.Passage):
+      return environment.Need((id(world), 'open'), world.pages.open, target.id)
     return None
 
   def _show(self, view: View):
@@ -159,7 +153,7 @@ class WebEpisode:
     name, most = ' '.join(_round(name).split()), self.world.config.max_name_chars
     return name if len(name) <= most else f'{name[:most - 1]}…'
 
-  def _apply(self, action: types.Action, found: object) -> types.Observation:
+  def do(self, action: types.Action, found: object) -> types.Observation:
     self.turns += 1
     if action.kind == types.ActionKind.ANSWER:
       self.is_done, self.answer = True, action.text
@@ -244,36 +238,3 @@ class WebEnvironment:
 
   def start(self, task: types.Task) -> WebEpisode:
     return WebEpisode(task, self)
-
-  def step_many(
-      self, episodes: Sequence[WebEpisode], actions: Sequence[types.Action]
-  ) -> list[types.Observation]:
-    return step_many(episodes, actions)
-
-  def have(self, kind: str, texts: Sequence[str]) -> Sequence[object]:
-    """What `WebEpisode.wanted` names."""
-    if kind == 'search':
-      return self.retriever.search(texts, self.config.top_k)
-    return self.pages.open(texts)
-
-
-def step_many(
-    episodes: Sequence[WebEpisode], actions: Sequence[types.Action]
-) -> list[types.Observation]:
-  """Does `actions[i]` in `episodes[i]`, with one call to search and one to open, per web.
-
-  Raises:
-    ValueError: the lengths differ, or an episode is done or given twice; nothing
-      has been stepped then.
-  """
-  environment.check_steps(episodes, actions)
-  groups, results = collections.defaultdict(list), {}
-  for index, (episode, action) in enumerate(zip(episodes, actions)):
-    if wanted := episode.wanted(action):
-      groups[id(episode.world), wanted[0]].append((index, wanted[1]))
-  for (_, kind), group in groups.items():
-    indices, texts = zip(*group)
-    had = episodes[indices[0]].world.have(kind, texts)
-    results.update(zip(indices, had, strict=True))
-  return [episode._apply(action, results.get(index))
-          for index, (episode, action) in enumerate(zip(episodes, actions))]

@@ -7,7 +7,6 @@ What cannot be done is answered with what was wrong and costs a turn: a click on
 there, with the page again; an `<answer>`, which might mean any page's product, likewise.
 """
 
-import collections
 from collections.abc import Sequence
 import dataclasses
 
@@ -84,23 +83,23 @@ class WebShopEpisode:
 
   def step(self, action: types.Action) -> types.Observation:
     """Does one action. Raises ValueError where the episode is done."""
-    return step_many([self], [action])[0]
-
-  @staticmethod
-  def step_many(episodes: Sequence['WebShopEpisode'], actions: Sequence[types.Action]
-                ) -> list[types.Observation]:
-    return step_many(episodes, actions)
+    return environment.step_many([self], [action])[0]
 
   def _show(self, view: shop_pages.View):
     self.view, self.page = view, shop_pages.render(view, self.world.config.pages)
     self.cut_names += self.page.num_cut
 
-  def _apply(self, action: types.Action, found: tuple[Product, ...]) -> types.Observation:
+  def need(self, action: types.Action) -> environment.Need | None:
+    if action.kind != types.ActionKind.SEARCH:
+      return None
+    return environment.Need(id(self.world), self.world.search, action.text)
+
+  def do(self, action: types.Action, found: tuple[Product, ...] | None) -> types.Observation:
     self.turns += 1
     wrong = ''
     if action.kind == types.ActionKind.SEARCH:
       self.searches += 1
-      self._show(shop_pages.View(results=found))
+      self._show(shop_pages.View(results=found or ()))
     elif action.kind == types.ActionKind.CLICK:
       view = self.page.buttons.get(shop_pages.button_key(action.text))
       if view is None:
@@ -170,35 +169,7 @@ class WebShopEnvironment:
     """A fresh episode. Raises ValueError for a task that is not one shopping goal."""
     return WebShopEpisode(task, self)
 
-  def step_many(
-      self, episodes: Sequence[WebShopEpisode], actions: Sequence[types.Action]
-  ) -> list[types.Observation]:
-    return step_many(episodes, actions)
-
   def search(self, queries: Sequence[str]) -> list[tuple[Product, ...]]:
     """The products that each query finds, the best first."""
     return [tuple(self._product_of[passage.text] for passage in found)
             for found in self.retriever.search(queries, self.config.max_results)]
-
-
-def step_many(
-    episodes: Sequence[WebShopEpisode], actions: Sequence[types.Action]
-) -> list[types.Observation]:
-  """Does `actions[i]` in `episodes[i]`, with one retriever call per shop.
-
-  Raises:
-    ValueError: the lengths differ, or an episode is done or given twice; nothing
-      has been stepped then.
-  """
-  environment.check_steps(episodes, actions)
-  groups = collections.defaultdict(list)
-  for index, (episode, action) in enumerate(zip(episodes, actions)):
-    # A search on the last turn can no longer be read.
-    if action.kind == types.ActionKind.SEARCH and episode.turns + 1 < episode.max_turns:
-      groups[id(episode.world)].append(index)
-  found = {}
-  for group in groups.values():
-    results = episodes[group[0]].world.search([actions[i].text for i in group])
-    found.update(zip(group, results, strict=True))
-  return [episode._apply(action, found.get(index, ()))
-          for index, (episode, action) in enumerate(zip(episodes, actions))]

@@ -34,14 +34,20 @@ def test_a_session_that_differs_is_an_error(benchmark):
   class World:
     """Says something else every time."""
 
-    count = 0
+    count = turns = 0
+    max_turns, is_done = 9, False
 
     def start(self, task):
       del task
+      return self
 
-    def step_many(self, episodes, actions):
+    def need(self, action):
+      del action
+
+    def do(self, action, found):
+      del action, found
       self.count += 1
-      return [self.count] * len(actions)
+      return self.count
 
   task = type('Task', (), {'id': 't'})
   assert benchmark.replay(World(), [task], [[('a', 1), ('b', 2)]], 2) >= 0

@@ -39,21 +39,39 @@ def test_worlds_are_environments(world):
   for protocol, cls in ((environment.Episode, type(episode)),
                         (environment.Environment, type(place))):
     methods = [n for n, f in vars(protocol).items()
-               if n[0] != '_' and (inspect.isfunction(f) or isinstance(f, staticmethod))]
+               if n[0] != '_' and inspect.isfunction(f)]
     assert methods
     for name in methods:
       ours, theirs = (inspect.signature(getattr(c, name)) for c in (cls, protocol))
       assert list(ours.parameters) == list(theirs.parameters)
 
 
-@pytest.mark.parametrize('world', WORLDS)
-def test_episodes_are_stepped_by_their_own_world(world):
-  place, task = WORLDS[world]()
+def test_episodes_of_several_worlds_are_stepped_together_as_alone():
+  def begin():
+    return [place.start(task) for place, task in (world() for world in WORLDS.values())]
+
   action = types.Action(types.ActionKind.SEARCH, 'shirt')
-  there, here = place.start(task), place.start(task)
-  assert environment.step_many([here], [action]) == place.step_many([there], [action])
-  assert (here.turns, here.searches) == (1, 1)
+  together, alone = begin(), begin()
+  assert environment.step_many(together, [action] * 3) == [e.step(action) for e in alone]
+  assert [(e.turns, e.searches) for e in together] == [(1, 1)] * 3
   assert environment.step_many([], []) == []
+
+
+def test_what_is_needed_alike_is_had_by_one_call_and_on_the_last_turn_not_at_all():
+  asked = []
+
+  class Counts(Nothing):
+
+    def search(self, queries, top_k):
+      asked.append(list(queries))
+      return super().search(queries, top_k)
+
+  place = qa.QAEnvironment(Counts(), qa.QAConfig(1, 9, slack=None, max_turns=2))
+  episodes = [place.start(TASK) for _ in range(2)]
+  actions = [types.Action(types.ActionKind.SEARCH, text) for text in 'ab']
+  for _ in range(2):
+    environment.step_many(episodes, actions)
+  assert asked == [['a', 'b']] and all(e.is_done for e in episodes)
 
 
 @pytest.mark.parametrize('world', WORLDS)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 import pytest
 
 from mem1_jax import types
+from mem1_jax.env import environment
 from mem1_jax.env import qa
 from mem1_jax.memory import segments
 from mem1_jax.text import prompts
@@ -57,8 +58,8 @@ class Broken:
 
 
 def test_a_search_that_could_not_be_done_is_told_counted_and_costs_a_turn():
-  environment = qa.QAEnvironment(Broken(), CONFIG)
-  episodes = [environment.start(TASK) for _ in range(3)]
+  world = qa.QAEnvironment(Broken(), CONFIG)
+  episodes = [world.start(TASK) for _ in range(3)]
   observations = environment.step_many(episodes, [SEARCH] * 3)
   outage = types.Observation(' Turns left: 4.\n Search is unavailable; try again or answer.', 0.0,
                              False, 'timeouts: slow')
@@ -156,9 +157,9 @@ def test_bad_configs(override):
 
 def test_step_many_batches_searches_and_equals_stepping_alone():
   shelf = Shelf(('Oslo', 'x'))
-  environment = qa.QAEnvironment(shelf, CONFIG)
+  world = qa.QAEnvironment(shelf, CONFIG)
   actions = [SEARCH, BAD, act('search', 'other'), act('answer', 'Oslo; x'), SEARCH]
-  episodes = [environment.start(TASK) for _ in actions]
+  episodes = [world.start(TASK) for _ in actions]
   together = environment.step_many(episodes, actions)
   assert shelf.calls == [(['norway', 'other', 'norway'], 2)]
   assert together == [start(('Oslo', 'x')).step(action) for action in actions]
@@ -171,7 +172,7 @@ def test_step_many_refuses_before_it_steps():
   for episodes, actions in (([one, two], [SEARCH] * 2), ([one, one], [SEARCH] * 2),
                             ([one], [SEARCH] * 2)):
     with pytest.raises(ValueError):
-      qa.step_many(episodes, actions)
+      environment.step_many(episodes, actions)
   assert one.turns == 0
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 import pytest
 
 from mem1_jax import types
+from mem1_jax.env import environment
 from mem1_jax.env import qa
 from mem1_jax.env import web
 from mem1_jax.memory import segments
@@ -181,7 +182,7 @@ def test_step_many_makes_one_call_of_each_kind_and_equals_stepping_alone():
   world = web.WebEnvironment(site, site, CONFIG)
   episodes = [world.start(TASK) for _ in range(5)]
   rounds = [[SEARCH] * 5, [click('1'), click('2'), SEARCH, click('9'), act('answer', 'Oslo; x')]]
-  together = [world.step_many(episodes, actions) for actions in rounds]
+  together = [environment.step_many(episodes, actions) for actions in rounds]
   assert site.calls == [('search', ['norway'] * 5, 2), ('open', [OSLO, MOSS]),
                         ('search', ['norway'], 2)]
   for i in range(5):
@@ -192,7 +193,7 @@ def test_step_many_makes_one_call_of_each_kind_and_equals_stepping_alone():
 def test_step_many_refuses_before_it_steps():
   one = start()
   with pytest.raises(ValueError):
-    web.step_many([one, one], [SEARCH] * 2)
+    environment.step_many([one, one], [SEARCH] * 2)
   assert one.turns == 0
 
 

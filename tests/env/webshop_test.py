@@ -10,6 +10,7 @@ import pytest
 
 from mem1_jax import types
 from mem1_jax.env import shop, shop_reward, webshop
+from mem1_jax.env.environment import step_many
 from mem1_jax.memory import segments
 from mem1_jax.text import prompts
 from tests.env.small_shop import (GOAL, MUG, PRODUCTS, SHIRT, SHIRTS, act, environment, pages,
@@ -169,7 +170,7 @@ def interleaved(episodes):
   waiting, seen = {i: next(shopper) for i, shopper in enumerate(shoppers)}, {}
   while waiting:
     order = sorted(waiting, key=lambda i: (i * 37) % 64)
-    told = webshop.step_many([episodes[i] for i in order], [waiting[i] for i in order])
+    told = step_many([episodes[i] for i in order], [waiting[i] for i in order])
     for i, observation in zip(order, told):
       try:
         waiting[i] = shoppers[i].send(observation)

@@ -19,7 +19,7 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 import numpy as np  # noqa: E402
 
 from mem1_jax import evaluate, sft, train  # noqa: E402
-from mem1_jax.env import qa  # noqa: E402
+from mem1_jax.env import environment, qa  # noqa: E402
 from mem1_jax.parallel import sharding  # noqa: E402
 from mem1_jax.parallel.mesh import MeshConfig, make_mesh  # noqa: E402
 from mem1_jax.rollout import collect  # noqa: E402
@@ -137,7 +137,7 @@ def counted_steps():
 
   def step_many(episodes, actions):
     steps.extend((episode.task.id, episode.turns) for episode in episodes)
-    return qa.step_many(episodes, actions)
+    return environment.step_many(episodes, actions)
 
   collect.step_many = step_many
   return steps

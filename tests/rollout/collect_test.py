@@ -91,7 +91,7 @@ def test_an_answer_ends_an_episode():
 def test_an_answer_that_the_world_refuses_is_none(monkeypatch):
   def step_many(episodes, actions):
     refused = types.Action(types.ActionKind.MALFORMED, 'nothing to answer')
-    return qa.step_many(episodes, [refused] * len(actions))
+    return environment.step_many(episodes, [refused] * len(actions))
 
   monkeypatch.setattr(collect_lib, 'step_many', step_many)
   (t,), _ = collect(ANSWER, [job(0)], Reader())
@@ -237,7 +237,7 @@ def pool():
 def tell(episodes, actions):
   """What it says is of the task and turn."""
   return [dataclasses.replace(observation, text=f'{int(e.task.id[1:]) * 13 + e.turns}')
-          for e, observation in zip(episodes, qa.step_many(episodes, actions))]
+          for e, observation in zip(episodes, environment.step_many(episodes, actions))]
 
 
 def wild(agent, jobs=MANY, engine=None, params=WILD, **options):
@@ -527,7 +527,7 @@ def test_every_step_of_every_slot_is_a_token_or_idle(is_lockstep, monkeypatch):
 def test_time_spent_waiting_for_an_environment_is_counted(monkeypatch):
   def step_many(episodes, actions):
     time.sleep(0.1)
-    return qa.step_many(episodes, actions)
+    return environment.step_many(episodes, actions)
 
   _, fast = collect(SEARCH, [job(0)], Reader())
   monkeypatch.setattr(collect_lib, 'step_many', step_many)
