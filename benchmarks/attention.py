@@ -161,7 +161,7 @@ def main():
     turns = {str(n): measure(args, n, pathlib.Path(folder)) for n in args.turns}
   if args.out:
     pathlib.Path(args.out).write_text(json.dumps({
-        'arguments': vars(args), 'machine': machine, 'commit': metrics.commit(),
+        'arguments': {k: v for k, v in vars(args).items() if k != 'out'}, 'machine': machine, 'commit': metrics.commit(),
         'versions': metrics.versions(), 'turns': turns}, indent=1) + '\n')
   print(table(turns))
   print(json.dumps(headline(turns, machine['device'])))
