@@ -18,7 +18,8 @@ from mem1_jax.agents.mem1 import Mem1Agent
 from mem1_jax.data import sources
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.compose import Composer
-from mem1_jax.env import environment, qa
+from mem1_jax.env import qa
+from mem1_jax.env.environment import step_many as step_worlds
 from mem1_jax.memory import layout, segments
 from mem1_jax.memory.positions import Gaps
 from mem1_jax.model import build_policy, named_config
@@ -107,7 +108,7 @@ def lead(monkeypatch):
   def step_many(episodes, actions):
     del actions
     titles = [[t for question in e.task.questions for t in question.chain] for e in episodes]
-    return environment.step_many(episodes, [
+    return step_worlds(episodes, [
         types.Action(types.ActionKind.SEARCH, chain[e.turns % len(chain)])
         for e, chain in zip(episodes, titles)])
 
