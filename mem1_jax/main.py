@@ -69,8 +69,13 @@ def _literal(key: str, text: str):
 
 def train(config: ConfigDict, args: argparse.Namespace):
   """PPO."""
+  from mem1_jax import metrics
   from mem1_jax import train as training
-  training.run(config, pathlib.Path(args.workdir), args.resume, args.profile)
+  from mem1_jax.report import summary
+  workdir = pathlib.Path(args.workdir)
+  training.run(config, workdir, args.resume, args.profile)
+  if multihost.is_main():
+    print(summary.reward_line(metrics.reward_gain(metrics.read_metrics(workdir))))
 
 
 def sft(config: ConfigDict, args: argparse.Namespace):

@@ -17,9 +17,10 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
+import numpy as np
 
 from mem1_jax.parallel import multihost
 
@@ -98,6 +99,22 @@ def read_metrics(run_dir: str | os.PathLike) -> list[dict]:
   """The lines of `metrics.jsonl`; a last one that was cut short is left out."""
   lines = (pathlib.Path(run_dir) / JSONL).read_text().split('\n')
   return [json.loads(line) for line in lines[:-1]]  # a whole line ends with a newline
+
+
+def reward_gain(steps: Sequence[Mapping]) -> dict[str, float]:
+  """Mean rewards of the first and the last quarter of a PPO run, each `_ci`: half of its 95 % interval.
+
+  Args:
+    steps: of `read_metrics`, at least one. Episodes count as independent of one another.
+  """
+  quarter, found = max(1, len(steps) // 4), {}
+  for name, some in (('first', steps[:quarter]), ('last', steps[-quarter:])):
+    means, deviations = ([step[key] for step in some] for key in ('reward', 'reward_std'))
+    variance = np.mean(np.square(deviations)) + np.var(means)
+    num_episodes = sum(step['episodes'] for step in some)
+    found[f'reward_{name}'] = float(np.mean(means))
+    found[f'reward_{name}_ci'] = 1.96 * math.sqrt(variance / num_episodes)
+  return found
 
 
 def _drop_after(path: pathlib.Path, step: float) -> None:

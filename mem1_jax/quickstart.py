@@ -52,7 +52,8 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False):
   out.print('3/3 report', style='bold')
   steps = metrics.read_metrics(workdir / 'ppo')
   result = {
-      'agents': agents, 'ppo': _ppo_summary(steps), 'machine': _machine(),
+      'agents': agents, 'machine': _machine(),
+      'ppo': metrics.reward_gain(steps) | {'seconds': sum(step['seconds'] for step in steps)},
       'commit': metrics.commit(), 'seed': config.seed,
   }
   folder = workdir / 'report'
@@ -186,14 +187,6 @@ def _evaluate(config: Any, agent: str, init: str, name: str, workdir: pathlib.Pa
 def _machine() -> str:
   m = metrics.machine()
   return f'{m["system"]}, {m["cpu_cores"]} CPU cores, {m["num_devices"]} x {m["device"]}'
-
-
-def _ppo_summary(steps: list[dict]) -> dict[str, float]:
-  quarter = max(1, len(steps) // 4)
-  rewards = [step['reward'] for step in steps]
-  return {'reward_first': sum(rewards[:quarter]) / quarter,
-          'reward_last': sum(rewards[-quarter:]) / quarter,
-          'seconds': sum(step['seconds'] for step in steps)}
 
 
 def _curves(steps: list[dict]) -> dict[str, Any]:

@@ -75,6 +75,8 @@ def expert_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.
                         mistakes(config, lessons.names, rng),
                         lambda text: garbled(text, rng) if rng.random() < config.sft.garbled
                         else None)
+      if rng.random() < config.sft.openings:
+        trajectory = dataclasses.replace(trajectory, turns=trajectory.turns[:1])
       yield layout.lay_out(trajectory, config.rows.layout)
 
 

@@ -208,11 +208,13 @@ def learn(trainer: Trainer, trajectories: list[Trajectory]) -> dict[str, float]:
 
 def rollout_metrics(trajectories: list[Trajectory], stats: RolloutStats) -> dict[str, float]:
   """What the agents did, per episode, and how fast."""
-  means = aggregate(trajectories)
+  means, rewards = aggregate(trajectories), [t.reward for t in trajectories]
   names = ('em', 'f1', 'answered', 'turns', 'searches', 'peak_tokens', 'generated_tokens')
   turns = max(1, stats.num_turns)
   return {f'rollout_{name}': means[name] for name in names} | {
-      'reward': float(np.mean([t.reward for t in trajectories])),
+      'episodes': len(trajectories),
+      'reward': float(np.mean(rewards)),
+      'reward_std': float(np.std(rewards)),
       'rollout_valid_actions': 1 - stats.num_malformed / turns,
       'rollout_length_stops': stats.num_length_stops / turns,
       'rollout_repetition_stops': stats.num_repetition_stops / turns,

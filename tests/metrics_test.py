@@ -39,6 +39,17 @@ def test_appending_after_a_kill_starts_a_line_of_its_own(tmp_path):
   assert [line['step'] for line in metrics.read_metrics(tmp_path)] == [1, 2]
 
 
+def test_the_gain_of_a_run_has_the_intervals_of_all_its_episodes():
+  rng = np.random.default_rng(0)
+  rewards = [rng.normal(mean, 0.5, 100) for mean in (1, 1.2, 5, 5, 5, 5, 2, 2.4)]
+  gain = metrics.reward_gain([{'reward': r.mean(), 'reward_std': r.std(), 'episodes': len(r)}
+                              for r in rewards])
+  for name, quarter in (('first', rewards[:2]), ('last', rewards[-2:])):
+    every = np.concatenate(quarter)
+    assert gain[f'reward_{name}'] == pytest.approx(every.mean())
+    assert gain[f'reward_{name}_ci'] == pytest.approx(1.96 * every.std() / np.sqrt(200))
+
+
 def test_tensorboard_files_are_written_without_tensorflow(tmp_path):
   had_tensorflow = 'tensorflow' in sys.modules
   writer = metrics.MetricsWriter(tmp_path, tensorboard=True)

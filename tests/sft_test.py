@@ -135,6 +135,13 @@ def test_a_share_of_searches_is_for_misspelt_names():
   assert all(name[0] == 'P' and name == ' '.join(name.split()) for name in wrong)
 
 
+def test_openings_are_first_turns_alone():
+  def turns(share):
+    return first_rows(config_for('expert', openings=share, drill_share=0.0)).tags.turn
+
+  assert turns(0.0).max() > 0 and turns(1.0).max() == 0
+
+
 def test_nothing_is_learned_from_a_mistake_but_from_how_it_goes_on():
   def taught(share):
     config = config_for('expert', mistakes=share, garbled=0.0, drill_share=0.0)

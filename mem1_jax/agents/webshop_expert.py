@@ -4,14 +4,13 @@ It acts on nothing but the text of pages: it searches with words of the instruct
 pages of results until the product's code is there, chooses the options that are in view, and
 buys. Its trajectories train agents (sft.py); what it writes in a turn:
 
-    constant memory   <think>*>[kf] cotton, red, small, < 40.00 = A07, red: small, buy @</think>
-                      <click> small</click>
-    full context      the same, without `*>[kf] cotton, red, small, < 40.00`, but for the first
+    constant memory   <think>*>[kf] A07, red: small, buy @</think><click> small</click>
+    full context      the same, without `*>[kf]`
 
-First comes what is wanted, under the goal's label: attributes, options, the price limit. Behind
-`=` stands what has been done (the product, the options chosen, searches that did not find it),
-then what is left to do, the first of which the action does. Where turns run short it takes the
-product in view that shares most words with what is wanted.
+Before the colon stands what has been done (the product, the options chosen, searches that did not
+find it), behind it what is left to do, the first of which the action does. What is wanted is not
+noted: the instruction stays in view. Where turns run short it takes the product in view that
+shares most words with what is wanted.
 """
 
 from collections.abc import Iterator
@@ -53,31 +52,27 @@ class _Shopper:
       raise ExpertError(f'question {question.id!r} has no goal for an expert to pursue')
     self._goal, self._label, self._has_memory = question.goal, task.labels[0], has_memory
     self._text = question.text.lower()
-    wishes = [*self._goal.attributes, *self._goal.options]
-    self._wanted = set(_plain(' '.join([self._goal.query, *wishes])).split())
-    if self._goal.price_upper < math.inf:
-      wishes.append(f'< {self._goal.price_upper:.2f}')
-    self._wishes = escape(', '.join(wishes))
+    wanted = [self._goal.query, *self._goal.attributes, *self._goal.options]
+    self._wanted = set(_plain(' '.join(wanted)).split())
     self._queries = list(map(escape, _queries(question.text, self._goal)))
     self._failed: list[str] = []  # searches that did not find it
     self._product = self._goal.asin  # to buy
     self._turned: set[tuple[str, ...]] = set()  # pages whose options were turned over
-    self._page, self._turns_left, self._is_first = '', math.inf, True
+    self._page, self._turns_left = '', math.inf
 
   def read(self, action: Action, information: str):
     """Takes the page that an action led to; after a malformed one the page is as it was."""
     left = _TURNS_LEFT.match(information)
     self._turns_left = int(left[1]) if left else 1
     if action.kind is not ActionKind.MALFORMED:
-      self._page, self._is_first = information, False
+      self._page = information
 
   def write(self, is_last_turn: bool, mistake: Mistake) -> tuple[str, bool]:
     kind, text = self._action()
     steps = self._steps(kind, text)
     mistaken = None if is_last_turn or text == 'buy now' else mistake(text)
-    wishes = f'{so_far(())}{self._label} {self._wishes}'
-    wishes *= self._has_memory or self._is_first
-    return (f'<think>{wishes} = {steps} @</think><{kind}> {mistaken or text}</{kind}>',
+    head = f'{so_far(())}{self._label}' * self._has_memory
+    return (f'<think>{head} {steps} @</think><{kind}> {mistaken or text}</{kind}>',
             bool(mistaken))
 
   def _action(self) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """The result of a run, `summary.json`: its schema, its headline, and the report folder.
 
     {'agents': {agent: {objectives: {field: number}}},
-     'ppo': {'reward_first', 'reward_last', 'seconds'}, 'machine', 'commit', 'seed'}
+     'ppo': {'reward_first', 'reward_first_ci', … 'seconds'}, 'machine', 'commit', 'seed'}
 
 Fields of a cell, each a mean over all trajectories of the cell (failures included):
   em, f1: sums over the task's questions, in [0, objectives]
@@ -29,7 +29,7 @@ CELL = (
     'em', 'em_per_question', 'f1', 'answered', 'peak_tokens', 'peak_tokens_with_question',
     'dependency', 'turns', 'seconds', 'episodes',
 )  # fmt: skip
-PPO = ('reward_first', 'reward_last', 'seconds')
+PPO = ('reward_first', 'reward_first_ci', 'reward_last', 'reward_last_ci', 'seconds')
 TOP = ('agents', 'ppo', 'machine', 'commit', 'seed')
 MIN_EPISODES = 100  # fewer are reported with a warning
 
@@ -49,6 +49,12 @@ class Headline:
 def _require(condition: bool, message: str):
   if not condition:
     raise ValueError(f'summary: {message}')
+
+
+def reward_line(ppo: Mapping[str, float]) -> str:
+  """What PPO's reward was and became, with 95 % intervals (`metrics.reward_gain`)."""
+  return (f'mean reward {ppo["reward_first"]:.3f} ± {ppo["reward_first_ci"]:.3f} in the first quarter '
+          f'of the steps, {ppo["reward_last"]:.3f} ± {ppo["reward_last_ci"]:.3f} in the last')
 
 
 def _keys(where: str, found: Any, wanted: tuple[str, ...], *, is_partial: bool = False):
@@ -227,8 +233,7 @@ def markdown(summary: Mapping[str, Any], figures: tuple[str, ...] = ()) -> str:
   if 'ppo' in summary:
     ppo = summary['ppo']
     lines += [
-        f'PPO: mean reward {ppo["reward_first"]:.3f} in the first steps, '
-        f'{ppo["reward_last"]:.3f} in the last, {ppo["seconds"]:.0f} s of training.',
+        f'PPO: {reward_line(ppo)}; {ppo["seconds"]:.0f} s of training.',
         '',
     ]
   lines += [f'![{pathlib.PurePath(figure).stem}]({figure})\n' for figure in figures]

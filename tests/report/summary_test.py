@@ -33,7 +33,8 @@ def example():
           }
           for agent in summary_lib.AGENTS
       },
-      'ppo': {'reward_first': 1.0, 'reward_last': 1.5, 'seconds': 300.0},
+      'ppo': {'reward_first': 1.0, 'reward_first_ci': 0.1, 'reward_last': 1.5,
+              'reward_last_ci': 0.05, 'seconds': 300.0},
       'machine': 'test machine', 'commit': 'abc123', 'seed': 0,
   }  # fmt: skip
 
