@@ -1,7 +1,6 @@
 """The web made of the embedded documents: PPO of the tiny model on 1- and 2-question tasks.
 
-    python -m mem1_jax.main sft --config=web_sft --workdir=runs/web_sft
-    python -m mem1_jax.main train --config=web --workdir=runs/web --config.init=runs/web_sft/params
+    python -m mem1_jax.main train --config=web --workdir=runs/web
 
 The open web: --config.web.api=serper, with the key in MEM1_SEARCH_API_KEY.
 """
@@ -14,6 +13,7 @@ from mem1_jax.configs import base
 def get_config() -> ConfigDict:
   c = base.get_config()
   c.domain = 'web'
+  c.init = 'atlas/web'
   c.data.objectives = (1, 2)
   c.env.slack = 4
   c.rollout.question_capacity = 256

@@ -1,7 +1,6 @@
-"""The embedded shop: PPO of the tiny model, one goal a task, from supervised parameters.
+"""The embedded shop: PPO of the tiny model, one goal a task, from the shipped checkpoint.
 
-    python -m mem1_jax.main sft --config=webshop_sft --workdir=runs/webshop_sft
-    python -m mem1_jax.main train --config=webshop --workdir=runs/webshop --config.init=runs/webshop_sft/params
+    python -m mem1_jax.main train --config=webshop --workdir=runs/webshop
 """
 
 from ml_collections import ConfigDict
@@ -12,18 +11,18 @@ from mem1_jax.configs import base
 def get_config() -> ConfigDict:
   c = base.get_config()
   c.domain = 'webshop'
+  c.init = 'atlas/webshop'
   c.data.objectives = (1, 1)
-  c.env.turns = '12'
+  c.env.turns = '8'
   c.shop.page_products = 5
   c.shop.page_name_chars = 60
   c.shop.page_text_chars = 300
   c.rollout.question_capacity = 128
-  c.rollout.context_capacity = 896
-  c.rollout.turn_capacity = 128
-  c.rollout.max_tokens = 128
+  c.rollout.context_capacity = 640
+  c.rollout.turn_capacity = 96
   c.rows.length = 2304
   c.gaps.probability = 0.0
   c.eval.objectives = (1,)
-  c.eval.max_tokens = 128
+  c.eval.max_tokens = 96
   c.eval.max_tokens_per_objective = 0
   return c
