@@ -11,14 +11,14 @@ from mem1_jax.configs import webshop
 def get_config() -> ConfigDict:
   c = webshop.get_config()
   c.init = 'atlas/mem1'
-  c.sft.steps = 400
+  c.sft.steps = 200
   c.sft.openings = 0.7
   c.sft.drill_share = 0.0
   c.sft.short_budget = 0.0
   c.sft.long_budget = 0.0
-  c.sft.rows_per_step = 4
+  c.sft.rows_per_step = 3
   c.sft.save_dtype = 'bfloat16'
-  c.rows.length = 1536
+  c.rows.length = 2560
   c.optim.name = 'muon'
   c.optim.policy_lr = 2e-3
   c.optim.warmup = 20
