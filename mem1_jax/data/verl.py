@@ -1,4 +1,4 @@
-"""Tasks as Parquet in veRL's schema, as Search-R1's and MEM1's releases train on; both ways.
+"""Tasks in veRL's schema, as Search-R1's and MEM1's releases train on; both ways.
 
     data_source   hotpotqa
     prompt        [{role: user, content: … Answer the following questions: q1?; q2?}]
@@ -6,12 +6,15 @@
     reward_model  {style: rule, ground_truth: {target: [[answers of q1], [answers of q2]]}}
     extra_info    {split, index, …}
 
-A file of single questions has a flat `target`. What veRL has no column for (ids, labels, hops,
-documents) is written into `extra_info`, so that a file of ours reads back as the very same
-tasks; where that is missing, questions are taken from a `question` column, else from the prompt.
+The rows are Parquet, veRL's own, or JSON lines. A file of single questions has a flat `target`.
+What veRL has no column for (ids, labels, hops, documents) is written into `extra_info`, so that a
+file of ours reads back as the very same tasks; where that is missing, questions are taken from a
+`question` column, else from the prompt.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import json
 import os
 import pathlib
 from typing import Any
@@ -40,16 +43,36 @@ def read_tasks(path: str | os.PathLike) -> tuple[tuple[Task, ...], rows.Report]:
     ImportError: pyarrow is not installed.
     ValueError: no row is good.
   """
-  tasks: dict[str, Task] = {}
+  found, report = _read(path)
+  return tuple(task for task, _ in found), report
+
+
+def read_splits(path: str | os.PathLike) -> tuple[dict[str, tuple[Task, ...]], rows.Report]:
+  """The same as {split: its tasks}, as `extra_info.split` says; without it, they are to train on.
+
+  Raises:
+    As `read_tasks` does.
+  """
+  found, report = _read(path)
+  splits: dict[str, list[Task]] = {}
+  for task, split in found:
+    splits.setdefault(split, []).append(task)
+  return {split: tuple(tasks) for split, tasks in splits.items()}, report
+
+
+def _read(path: str | os.PathLike) -> tuple[list[tuple[Task, str]], rows.Report]:
+  """Each task with its split."""
+  tasks: dict[str, tuple[Task, str]] = {}
 
   def parse(row: dict) -> Parsed:
     task = task_of(row)
-    tasks.setdefault(task.id, task)
+    split = _extra(row.get('extra_info')).get('split')
+    tasks.setdefault(task.id, (task, str(split or 'train')))
     # Repeated tasks are told by their ids; questions may well come again.
     return Parsed((Question(task.id, task.id, ('',)),))
 
   report = rows.gather(str(path), rows.read_rows(path), parse).report
-  return tuple(tasks.values()), report
+  return list(tasks.values()), report
 
 
 def task_of(row: dict) -> Task:
@@ -90,13 +113,14 @@ def _ours(source: str, targets: list[tuple[str, ...]], extra: dict) -> Task:
     return Task(
         text_of(extra, 'id'),
         tuple(Question(text_of(q, 'id'), text_of(q, 'text'), accepted, hops_of(q['hops']),
-                       *(tuple(q[name]) for name in ('chain', 'found', 'relations')))
+                       *(tuple(q[name]) for name in ('chain', 'found', 'relations')),
+                       domain=q.get('domain') or 'qa')
               for q, accepted in zip(extra['questions'], targets, strict=True)),
         tuple(extra['labels']), source,
         extra.get('listing') and Listing(*(
             tuple((pair['first'], pair['second']) for pair in extra['listing'][name])
             for name in ('links', 'lines'))))
-  except (KeyError, TypeError) as error:
+  except (KeyError, TypeError, AttributeError) as error:
     raise ValueError(f'extra_info has other fields than we write: {error!r}') from error
 
 
@@ -130,35 +154,61 @@ def _prompted(prompt: Any) -> str:
 
 
 def write_tasks(path: str | os.PathLike, tasks: Sequence[Task], split: str,
-                prompt: Callable[[Task], str] | None = None) -> None:
+                prompt: Callable[[Task], str] | None = None,
+                on_written: Callable[[int], None] = lambda count: None) -> None:
   """Writes tasks for veRL, and for `read_tasks`, which gives the same back.
 
   Args:
-    path: of the file, whose folder is there; `.parquet`, as `read_tasks` wants it.
+    path: of the file, whose folder is there; `.parquet` or `.jsonl`, as `read_tasks` wants it.
+      It is there when it is whole.
     tasks: at least one, ids different.
     split: `train`, `test`, …: a column for veRL.
     prompt: what the agent is told (`text.prompts.task_prompt`); without it, the questions alone.
+    on_written: told how many more tasks are written.
 
   Raises:
     ImportError: pyarrow is not installed.
     ValueError: no tasks, repeated ids, another suffix, or a task that would not read back as it
-      is: a question without text or answers, an answer that is empty or comes twice.
+      is: a question without text or answers, an answer that is empty or comes twice, a goal.
   """
   path = pathlib.Path(path)
   ids = {task.id for task in tasks}
   if len(ids) < len(tasks) or not tasks:
     raise ValueError(f'{len(tasks)} tasks have {len(ids)} different ids; give some, each another')
-  if path.suffix != '.parquet':
-    raise ValueError(f'{path} does not end in .parquet, by which it is known again; rename it')
+  if path.suffix not in ('.parquet', '.jsonl'):
+    raise ValueError(f'{path} does not end in .parquet or .jsonl, by which it is known again; '
+                     'rename it')
+  is_single = all(len(task.questions) == 1 for task in tasks)
+  part = path.with_name(f'{path.name}.part')
+  try:
+    with (_jsonl_writer(part) if path.suffix == '.jsonl' else _parquet_writer(part, is_single)
+          ) as write:
+      for begin in range(0, len(tasks), _ROW_GROUP):
+        records = [_checked_record(task, begin + i, split, prompt or _joined, is_single)
+                   for i, task in enumerate(tasks[begin:begin + _ROW_GROUP])]
+        write(records)
+        on_written(len(records))
+    part.replace(path)
+  finally:
+    part.unlink(missing_ok=True)
+
+
+Write = Callable[[list[dict]], object]
+
+
+@contextlib.contextmanager
+def _jsonl_writer(path: pathlib.Path) -> Iterator[Write]:
+  with path.open('w') as file:
+    yield lambda records: file.writelines(f'{json.dumps(record)}\n' for record in records)
+
+
+@contextlib.contextmanager
+def _parquet_writer(path: pathlib.Path, is_single: bool) -> Iterator[Write]:
   parquet = rows.pyarrow_parquet()
   import pyarrow
-  is_single = all(len(task.questions) == 1 for task in tasks)
   schema = _schema(pyarrow, is_single)
   with parquet.ParquetWriter(path, schema) as writer:
-    for begin in range(0, len(tasks), _ROW_GROUP):
-      records = [_checked_record(task, begin + i, split, prompt or _joined, is_single)
-                 for i, task in enumerate(tasks[begin:begin + _ROW_GROUP])]
-      writer.write_table(pyarrow.Table.from_pylist(records, schema))
+    yield lambda records: writer.write_table(pyarrow.Table.from_pylist(records, schema))
 
 
 def _joined(task: Task) -> str:
@@ -167,6 +217,9 @@ def _joined(task: Task) -> str:
 
 def _checked_record(task: Task, *arguments) -> dict:
   """A row that reads back as that very task."""
+  if any(question.goal is not None for question in task.questions):
+    raise ValueError(f'task {task.id!r} cannot be written: what a shop rewards (its goal) has no '
+                     "column in veRL's schema; write tasks of domain qa or web")
   record = _record(task, *arguments)
   try:
     back = task_of(record)
@@ -193,7 +246,8 @@ def _record(task: Task, index: int, split: str, prompt: Callable[[Task], str],
       'extra_info': {
           'split': split, 'index': index, 'id': task.id, 'labels': list(task.labels),
           'questions': [{'id': q.id, 'text': q.text, 'hops': q.hops, 'chain': list(q.chain),
-                         'found': list(q.found), 'relations': list(q.relations)}
+                         'found': list(q.found), 'relations': list(q.relations),
+                         'domain': q.domain}
                         for q in task.questions],
           'listing': listing}}
 
@@ -203,7 +257,7 @@ def _schema(pyarrow: Any, is_single: bool) -> Any:
   texts = pyarrow.list_(text)
   pairs = pyarrow.list_(pyarrow.struct({'first': text, 'second': text}))
   question = pyarrow.struct({'id': text, 'text': text, 'hops': number, 'chain': texts,
-                             'found': texts, 'relations': texts})
+                             'found': texts, 'relations': texts, 'domain': text})
   return pyarrow.schema({
       'data_source': text,
       'prompt': pyarrow.list_(pyarrow.struct({'role': text, 'content': text})),

@@ -66,6 +66,7 @@ def test_questions_without_marks():
     ({'extra_info': {'questions': []}}, 'id is missing'),
     ({'extra_info': {'id': 'x', 'questions': [{'id': 'y', 'text': 'z'}, {}]}},
      'other fields than we write'),
+    ({'extra_info': {'id': 'x', 'questions': ['y', 'z']}}, 'other fields than we write'),
     ({'extra_info': {'id': 'x', 'questions': 5}}, 'other fields than we write'),
     ({'extra_info': {'id': 5, 'questions': []}}, 'id is 5, not text'),
 ])
@@ -92,7 +93,7 @@ TEXT = st.text(st.characters(codec='utf-8'), min_size=1, max_size=12).filter(str
 NAMES = st.lists(TEXT, max_size=3).map(tuple)
 QUESTIONS = st.builds(
     Question, TEXT, TEXT, st.lists(TEXT, min_size=1, max_size=3, unique=True).map(tuple),
-    st.integers(1, 9), NAMES, NAMES, NAMES)
+    st.integers(1, 9), NAMES, NAMES, NAMES, st.sampled_from(['qa', 'web']))
 PAIRS = st.lists(st.tuples(TEXT, TEXT), max_size=3).map(tuple)
 TASKS = st.builds(
     Task, TEXT, st.lists(QUESTIONS, min_size=1, max_size=3).map(tuple), NAMES, st.text(max_size=5),
@@ -103,13 +104,37 @@ TASKS = st.builds(
 @settings(max_examples=40, deadline=None)
 def test_what_is_written_is_read(tmp_path_factory, tasks):
   path = tmp_path_factory.mktemp('verl') / 'train.parquet'
-  verl.write_tasks(path, tasks, 'train')
-  again, report = verl.read_tasks(path)
-  assert list(again) == tasks
-  assert (report.num_good, report.num_bad) == (len(tasks), 0)
+  lines = path.with_suffix('.jsonl')
+  for file in (path, lines):
+    counts = []
+    verl.write_tasks(file, tasks, 'train', on_written=counts.append)
+    again, report = verl.read_tasks(file)
+    assert list(again) == tasks and sum(counts) == len(tasks)
+    assert (report.num_good, report.num_bad) == (len(tasks), 0)
   other = path.with_name('again.parquet')
   verl.write_tasks(other, again, 'train')
   assert pyarrow.parquet.read_table(other).equals(pyarrow.parquet.read_table(path))
+  assert sorted(path.parent.iterdir()) == [other, lines, path]
+
+
+def test_splits_are_those_that_rows_name(tmp_path):
+  path = tmp_path / 'a.parquet'
+  table = [release_row([f'Who is {k}?'], ['A'], index=k, **extra) for k, extra in enumerate(
+      [{'split': 'test'}, {'split': 'train'}, {'split': None}, {'split': 'test'}])]
+  pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), path)
+  splits, report = verl.read_splits(path)
+  assert {split: [task.questions[0].text for task in tasks] for split, tasks in splits.items()} == {
+      'test': ['Who is 0?', 'Who is 3?'], 'train': ['Who is 1?', 'Who is 2?']}
+  assert report.num_good == 4 and len(verl.read_tasks(path)[0]) == 4
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path):
+  late = [Task(f't{k}', (Question('q', 'Who?', ('A',) * (1 + k // 1500)),), (), 'x')
+          for k in range(1501)]
+  for name in ('a.parquet', 'a.jsonl'):
+    with pytest.raises(ValueError, match='comes twice'):
+      verl.write_tasks(tmp_path / name, late, 'train')
+  assert not list(tmp_path.iterdir())
 
 
 def test_tasks_of_the_atlas_train_there_and_back(tmp_path):
@@ -146,7 +171,9 @@ GOOD = Task('t', (Question('q', 'Who?', ('A',)),), (), 'x')
 
 @pytest.mark.parametrize('tasks, name, message', [
     ([], 'a.parquet', '0 tasks'), ([GOOD, GOOD], 'a.parquet', '2 tasks have 1 different'),
-    ([GOOD], 'a.json', 'does not end in .parquet'),
+    ([GOOD], 'a.json', 'does not end in .parquet or .jsonl'),
+    ([Task('t', (Question('q', 'Buy!', ('A',), domain='webshop', goal=('red',)),), (), 'x')],
+     'a.parquet', 'its goal.*write tasks of domain qa or web'),
     ([Task('t', (Question('q', ' ', ('A',)),), (), 'x')], 'a.parquet', 'text is empty'),
     ([Task('t', (Question('q', 'Who?', ()),), (), 'x')], 'a.parquet', 'no answer'),
     ([Task('t', (Question('q', 'Who?', ('A', 'A')),), (), 'x')], 'a.parquet', 'comes twice'),
