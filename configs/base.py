@@ -44,6 +44,7 @@ def get_config() -> ConfigDict:
 
   c.data = ConfigDict()
   c.data.source = 'atlas'  # of questions: atlas | FORMAT:PATH | tfds:NAME:SPLIT; several, by commas
+  c.data.fields = ''  # its columns' names: 'question=query,id=qid'; one for each of several, by ;
   c.data.weights = ()  # how often tasks are of each of several sources; (): all alike
   c.data.tfds_dir = ''  # where tensorflow-datasets keeps its files; '' for its own place
   c.data.split = 'train'  # train | validation | test

@@ -153,9 +153,24 @@ def _specs(config: Any) -> list[str]:
   return [spec.strip() for spec in config.data.source.split(',') if spec.strip()]
 
 
+def _fields(config: Any) -> dict[str, str]:
+  """What each source calls its fields, of `data.fields`."""
+  specs, text = _specs(config), config.data.fields
+  texts = text.split(';') if text else [''] * len(specs)
+  if len(texts) != len(specs):
+    raise ValueError(f'data.fields {text!r} has {len(texts)} parts, data.source '
+                     f'{config.data.source!r} names {len(specs)} sources; give one to each, '
+                     'divided by ; (empty for none)')
+  return dict(zip(specs, texts))
+
+
+def _loaded(config: Any, spec: str) -> rows.Loaded:
+  return _read(spec, config.data.tfds_dir, _fields(config)[spec])
+
+
 @functools.lru_cache(maxsize=16)
-def _loaded(spec: str, tfds_dir: str) -> rows.Loaded:
-  loaded = sources.load(spec, tfds_dir or None)
+def _read(spec: str, tfds_dir: str, fields: str) -> rows.Loaded:
+  loaded = sources.load(spec, tfds_dir or None, fields)
   if spec != 'atlas':
     print(loaded.report, file=sys.stderr)
   return loaded
@@ -164,10 +179,10 @@ def _loaded(spec: str, tfds_dir: str) -> rows.Loaded:
 def _chosen(config: Any, spec: str, split: str) -> rows.Loaded:
   d = config.data
   choice = sources.Choice(d.hops or None, d.question_chars or None, d.answer_chars or None)
-  if spec == 'atlas':  # its documents are split, not its questions
+  if spec == 'atlas' and not _fields(config)[spec]:  # its documents are split, not its questions
     return rows.Loaded(tuple(filter(choice.takes, sources.load_atlas(split))), (), (),
                        rows.Report(spec, 0, 0))
-  return sources.choose(_loaded(spec, d.tfds_dir), split, sources.Shares(*d.shares), choice)
+  return sources.choose(_loaded(config, spec), split, sources.Shares(*d.shares), choice)
 
 
 def _questions(config: Any, spec: str, split: str) -> Sequence[Question]:
@@ -178,7 +193,7 @@ def _documents(config: Any) -> Sequence[Passage]:
   """What the sources bring along, for search to find."""
   found: list[Passage] = []
   for spec in _specs(config):
-    passages = _loaded(spec, config.data.tfds_dir).passages
+    passages = _loaded(config, spec).passages
     if not passages:
       raise ValueError(f'data.source {spec!r} has questions without documents; set env.documents to '
                        'files or an index of them, or env.retriever to a server')

@@ -95,6 +95,25 @@ def test_a_file_of_questions_brings_its_documents_and_is_split_by_hash(hotpot):
   assert ids[0] and ids[1] and not ids[0] & ids[1]
 
 
+def test_columns_of_other_names_source_by_source(tmp_path, hotpot):
+  path = tmp_path / 'mine.jsonl'
+  path.write_text('\n'.join(json.dumps({'query': f'mine {i}?', 'gold': {'value': f'{i}'}})
+                            for i in range(40)))
+  fields, mine = 'question=query,golden_answers=gold.value', f'jsonl:{path}'
+  one = domains.make_training_composer(with_knobs(data__source=mine, data__fields=fields))
+  assert all(q.text == f'mine {q.answers[0]}?' for q in one.task(0).questions)
+  both = domains.make_training_composer(with_knobs(
+      data__source=f'hotpotqa:{hotpot},{mine}', data__fields=f';{fields}'))
+  assert {q.text[:4] for task in both.tasks(range(20)) for q in task.questions} == {'What', 'mine'}
+  for source, text, message in (
+      (f'hotpotqa:{hotpot},{mine}', fields, 'has 1 parts, data.source .* names 2 sources'),
+      (f'hotpotqa:{hotpot}', fields, "source 'hotpotqa:.* has fields of its own"),
+      ('atlas', fields, "source 'atlas' has fields of its own"),
+      (mine, 'question=q', 'no row has anything in q, .* its columns are gold.value, query')):
+    with pytest.raises(ValueError, match=message):
+      domains.make_training_composer(with_knobs(data__source=source, data__fields=text))
+
+
 def test_questions_are_chosen_by_their_size(hotpot):
   config = with_knobs(data__source=f'hotpotqa:{hotpot}', data__question_chars=(0, 17))
   composer = domains.make_training_composer(config)

@@ -8,16 +8,22 @@
                (github.com/StonyBrookNLP/musique)
 
 Fields behind `;` may be missing, and a row without an id gets one made of its text. Every reader
-takes a dict and raises ValueError with what is wrong in it. `verl.py` reads one more.
+takes a dict and raises ValueError with what is wrong in it. `verl.py` reads one more. Rows whose
+columns have other names are given FlashRAG's by `renamed`:
+
+    question=query,golden_answers=answer.value      {"query": …, "answer": {"value": …}}
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import hashlib
 from typing import Any
 
 from mem1_jax.data.chains import Chain
 from mem1_jax.data.rows import Parsed, shown
 from mem1_jax.types import Passage, Question
+
+_NEEDED = ('question', 'golden_answers')
+FIELDS = ('id', *_NEEDED, 'hops', 'chain', 'found', 'relations')  # that `renamed` can give
 
 
 def flashrag(row: dict) -> Parsed:
@@ -107,6 +113,68 @@ def guess(row: dict) -> str:
   if isinstance(row.get('answer'), list) and row.keys() == {'question', 'answer'}:
     return 'nq_open'
   raise ValueError(f'fields {sorted(row)} are of no format that can be told')
+
+
+def fields_of(text: str) -> dict[str, str]:
+  """{field: column} of `FIELD=COLUMN,…`, as the knob data.fields has it; {} of ''.
+
+  Raises:
+    ValueError: another form, a field that is none of `FIELDS`, or one that comes twice.
+  """
+  found: dict[str, str] = {}
+  for pair in text.split(',') if text.strip() else ():
+    name, _, column = map(str.strip, pair.partition('='))
+    if not (name and column):
+      raise ValueError(f'data.fields {text!r}: {pair!r} is not FIELD=COLUMN; write it like '
+                       'question=query,golden_answers=answer.value')
+    if name not in FIELDS:
+      raise ValueError(f'data.fields {text!r}: field {name!r} is unknown; choose from '
+                       f'{", ".join(FIELDS)} (the column comes behind =)')
+    if name in found:
+      raise ValueError(f'data.fields {text!r}: field {name!r} comes twice; drop one')
+    found[name] = column
+  return found
+
+
+def renamed(row: dict, fields: Mapping[str, str]) -> dict:
+  """The row with what its columns hold in the fields; a field whose column is empty is not there.
+
+  Raises:
+    ValueError: there is no question, or no answer.
+  """
+  found = {name: value_at(row, column) for name, column in fields.items()}
+  for name in _NEEDED:
+    if name in found and found[name] is None:
+      raise ValueError(f'column {fields[name]} ({name}) is missing')
+  return {name: value for name, value in (row | found).items()
+          if value is not None or name not in found}
+
+
+def value_at(record: Any, column: str) -> Any:
+  """What stands in a column; None if nothing does.
+
+  `a.b` goes into objects, and into each of a list of them: their values, one after another.
+  """
+  if isinstance(record, list):
+    found = [value_at(item, column) for item in record]
+    return [one for value in found if value is not None
+            for one in (value if isinstance(value, list) else [value])] or None
+  if not isinstance(record, dict):
+    return None
+  if column in record:
+    return record[column]
+  head, dot, rest = column.partition('.')
+  return value_at(record.get(head), rest) if dot else None
+
+
+def columns_of(record: dict) -> Iterator[str]:
+  """The columns of a record as `value_at` takes them, down to what is no object."""
+  for name, value in record.items():
+    inner = value[0] if isinstance(value, list) and value else value
+    if isinstance(inner, dict) and inner:
+      yield from (f'{name}.{column}' for column in columns_of(inner))
+    else:
+      yield name
 
 
 def text_id(text: str) -> str:

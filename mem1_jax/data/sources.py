@@ -7,11 +7,12 @@
     loaded = choose(loaded, 'train', Shares(), Choice(hops=(2, 4)))
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
 import importlib.resources
+import itertools
 import json
 import math
 
@@ -22,6 +23,7 @@ from mem1_jax.data.mixture import counts
 from mem1_jax.types import Passage, Question
 
 SPLITS = ('train', 'validation', 'test')
+_SHOWN_COLUMNS = 40  # of a file that lacks one
 # FORMAT of `FORMAT:PATH` → the reader of its rows. JSON and Parquet are told by the file itself.
 FORMATS = {
     'jsonl': formats.flashrag, 'parquet': formats.flashrag, 'flashrag': formats.flashrag,
@@ -119,21 +121,26 @@ def shop_files() -> tuple[str, str]:
   return tuple(map(str, files))
 
 
-def load(spec: str, data_dir: str | None = None, fields: Mapping[str, str] | None = None
-         ) -> rows.Loaded:
+def load(spec: str, data_dir: str | None = None, fields: str = '') -> rows.Loaded:
   """All questions of a source; `choose` takes a split and filters.
 
   Args:
     spec: `atlas`; `FORMAT:PATH` with one of `FORMATS`; `tfds:NAME:SPLIT` or
       `tfds:NAME/CONFIG:SPLIT`; or a path alone, if its first row can only be of one format.
     data_dir: of tfds.
-    fields: {the format's name: the source's own} where they differ, {'question': 'query'}.
+    fields: columns of other names than FlashRAG's, `question=query,id=qid` (`formats.fields_of`),
+      of a source with such fields; a path alone is then taken for one.
 
   Raises:
     FileNotFoundError: there is no such file.
     ImportError: the source needs a package that is not installed.
-    ValueError: no good row, or a format that is unknown or cannot be told.
+    ValueError: no good row, a format that is unknown or cannot be told, or fields that it does
+      not take or no row has.
   """
+  columns = formats.fields_of(fields)
+  if columns and not _takes_fields(spec):
+    raise ValueError(f'data.fields {fields!r}: source {spec!r} has fields of its own; leave it '
+                     'empty there, or read rows as jsonl:PATH, parquet:PATH or tfds:NAME:SPLIT')
   if spec == 'atlas':
     questions = tuple(q for split in SPLITS for q in load_atlas(split))
     return rows.Loaded(questions, tuple(atlas_documents()), (),
@@ -147,12 +154,37 @@ def load(spec: str, data_dir: str | None = None, fields: Mapping[str, str] | Non
     raise ValueError(f'source {spec!r}: format {name!r} is unknown; choose atlas, tfds or one of '
                      f'{sorted(FORMATS)}')
   else:
-    found, path, parse = rows.read_rows(spec), spec, _guessed(spec)
-  return rows.gather(path, found, lambda row: parse(_renamed(row, fields or {})))
+    found, path = rows.read_rows(spec), spec
+    parse = formats.flashrag if columns else _guessed(spec)
+  if not columns:
+    return rows.gather(path, found, parse)
+  return rows.gather(path, _with_columns(path, found, columns),
+                     lambda row: parse(formats.renamed(row, columns)))
 
 
-def _renamed(row: dict, fields: Mapping[str, str]) -> dict:
-  return row | {ours: row.get(theirs) for ours, theirs in fields.items()}
+def _takes_fields(spec: str) -> bool:
+  """Whether columns of a source may have other names: those of FlashRAG's formats may."""
+  name, colon, _ = spec.partition(':')
+  return spec != 'atlas' and (not colon or FORMATS.get(name, formats.flashrag) is formats.flashrag)
+
+
+def _with_columns(path: str, found: Iterator[rows.Row], fields: Mapping[str, str]
+                  ) -> Iterator[rows.Row]:
+  """The same rows. Raises ValueError for a column without a value in any of them."""
+  head, missing = [], set(fields.values())
+  for row in found:
+    head.append(row)
+    missing = {column for column in missing if formats.value_at(row[1], column) is None}
+    if not missing:
+      break
+  records = [record for _, record in head if isinstance(record, dict)]
+  if missing and records:
+    there = sorted({column for record in records for column in formats.columns_of(record)})
+    more = f' and {len(there) - _SHOWN_COLUMNS} more' if len(there) > _SHOWN_COLUMNS else ''
+    shown = ', '.join(there[:_SHOWN_COLUMNS])
+    raise ValueError(f'{path}: no row has anything in {", ".join(sorted(missing))}, which '
+                     f'data.fields names; its columns are {shown}{more}')
+  return itertools.chain(head, found)
 
 
 def _guessed(path: str) -> Callable[[dict], rows.Parsed]:

@@ -32,6 +32,41 @@ MUSIQUE = {
     'answer': '1960', 'answer_aliases': ['in 1960', '1960', ''], 'answerable': True}
 
 
+@pytest.mark.parametrize('text, fields', [
+    ('', {}), (' ', {}), ('question=query', {'question': 'query'}),
+    (' question = My Query , golden_answers=a.b,id=x=y',
+     {'question': 'My Query', 'golden_answers': 'a.b', 'id': 'x=y'})])
+def test_fields_by_their_columns(text, fields):
+  assert formats.fields_of(text) == fields
+
+
+@pytest.mark.parametrize('text, message', [
+    ('query', "'query' is not FIELD=COLUMN"), ('question=', "'question=' is not"),
+    ('=query', 'write it like question=query'), (',', "data.fields ',': '' is not"),
+    ('qestion=query', "field 'qestion' is unknown; choose from id, question, golden_answers, hops"),
+    ('id=a,id=b', "field 'id' comes twice")])
+def test_no_fields(text, message):
+  with pytest.raises(ValueError, match=message):
+    formats.fields_of(text)
+
+
+def test_renamed_rows():
+  row = {'question': 'old', 'query': 'new', 'hops': 3, 'n': None, 'answer': 'A'}
+  assert formats.renamed(row, {'question': 'query', 'hops': 'n'}) == {
+      'question': 'new', 'query': 'new', 'n': None, 'answer': 'A'}
+  with pytest.raises(ValueError, match=r'column label \(golden_answers\) is missing'):
+    formats.renamed(row, {'golden_answers': 'label'})  # and its own `answer` is no substitute
+
+
+@pytest.mark.parametrize('column, value', [
+    ('a.b', 1), ('c.d', 2), ('c.d.e', None), ('f.g', [3, 4, 5]), ('f.h', None), ('x', None),
+    ('c', {'d': 2})])
+def test_columns(column, value):
+  row = {'a.b': 1, 'a': {'b': 0}, 'c': {'d': 2}, 'f': [{'g': 3}, {'g': [4, 5]}, {}]}
+  assert formats.value_at(row, column) == value
+  assert list(formats.columns_of(row)) == ['a.b', 'a.b', 'c.d', 'f.g']
+
+
 def one(parsed):
   question, = parsed.questions
   return question

@@ -160,9 +160,52 @@ def test_a_format_is_guessed_behind_bad_rows(tmp_path, row, hops):
 def test_fields_of_other_names(tmp_path):
   path = tmp_path / 'dev.jsonl'
   path.write_text('{"query": "Q?", "label": ["A"]}\n{"query": "R?"}\n')
-  loaded = sources.load(f'jsonl:{path}', fields={'question': 'query', 'answer': 'label'})
-  assert [(q.text, q.answers) for q in loaded.questions] == [('Q?', ('A',))]
-  assert loaded.report.problems == (f'{path}:2: golden_answers is missing',)
+  for spec in (f'jsonl:{path}', str(path)):
+    loaded = sources.load(spec, fields='question=query,golden_answers=label')
+    assert [(q.text, q.answers) for q in loaded.questions] == [('Q?', ('A',))]
+    assert loaded.report.problems == (f'{path}:2: column label (golden_answers) is missing',)
+
+
+@pytest.mark.parametrize('name', ['rows.jsonl', 'rows.json', 'rows.parquet'])
+def test_nested_columns_of_every_kind_of_file(tmp_path, name):
+  records = [{'qid': k, 'ask': {'text': f'Who is {k}?'},
+              'answer': {'value': 'me', 'aliases': ['I']}, 'notes': [{'short': ['a', 'b']},
+                                                                     {'short': ['c']}]}
+             for k in range(3)]
+  path = tmp_path / name
+  if path.suffix == '.parquet':
+    pyarrow = pytest.importorskip('pyarrow')
+    import pyarrow.parquet
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(records), path)
+  else:
+    path.write_text(json.dumps(records) if path.suffix == '.json'
+                    else '\n'.join(map(json.dumps, records)))
+  for column, answers in (('answer', ('me', 'I')), ('answer.value', ('me',)),
+                          ('notes.short', ('a', 'b', 'c'))):
+    fields = f'question=ask.text,golden_answers={column},id=qid'
+    loaded = sources.load(f'jsonl:{path}', fields=fields)
+    assert loaded.questions == tuple(Question(str(k), f'Who is {k}?', answers) for k in range(3))
+
+
+def test_a_column_that_no_row_has(tmp_path):
+  path = tmp_path / 'dev.jsonl'
+  path.write_text('nonsense\n{"query": "Q?", "answer": {"value": "A"}}\n'
+                  '{"query": "R?", "n": null}\n')
+  with pytest.raises(ValueError, match=r'dev.jsonl: no row has anything in answer.text, which '
+                     r'data.fields names; its columns are answer.value, n, query$'):
+    sources.load(f'jsonl:{path}', fields='question=query,golden_answers=answer.text')
+  late = sources.load(f'jsonl:{path}', fields='question=query,golden_answers=answer.value')
+  assert [q.text for q in late.questions] == ['Q?']
+  assert (late.report.num_bad, late.report.problems[0][:len(f'{path}:1:')]) == (2, f'{path}:1:')
+  path.write_text('')
+  with pytest.raises(ValueError, match='has no rows'):
+    sources.load(f'jsonl:{path}', fields='question=query')
+
+
+@pytest.mark.parametrize('spec', ['atlas', 'hotpotqa:x', 'nq_open:x', 'musique:x', 'verl:x'])
+def test_sources_with_fields_of_their_own(spec):
+  with pytest.raises(ValueError, match=f"data.fields 'question=query': source '{spec}' has fields"):
+    sources.load(spec, fields='question=query')
 
 
 def test_what_cannot_be_loaded(tmp_path):

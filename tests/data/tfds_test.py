@@ -35,6 +35,16 @@ def test_questions_come_back_in_their_order(folder):
 
 
 @needs_tfds
+def test_columns_may_have_other_names(folder):
+  loaded = sources.load('tfds:local_questions/made:train', folder,
+                        'question=id,golden_answers=question')
+  assert [(q.text, q.answers) for q in loaded.questions] == [
+      (q.id, (q.text,)) for q in QUESTIONS[:20]]
+  with pytest.raises(ValueError, match='no row has anything in query.*golden_answers, hops, id'):
+    sources.load('tfds:local_questions/made:train', folder, 'question=query')
+
+
+@needs_tfds
 def test_tfds_reads_them_without_us(folder):
   code = ('import tensorflow_datasets as tfds\n'
           f'd = tfds.load("local_questions/made", split="test", data_dir={folder!r})\n'
