@@ -52,14 +52,14 @@ def get_config() -> ConfigDict:
   c.data.hops = ()  # fewest and most look-ups of a question; (): any
   c.data.question_chars = ()  # fewest and most characters of a question; (): any
   c.data.answer_chars = ()  # fewest and most characters of its longest answer; (): any
-  c.data.objectives = (2, 2)  # fewest and most questions of a task
+  c.data.objectives = (2, 2)  # fewest and most questions of a task; (): those of a verl file as is
   c.data.curriculum = ()  # instead, for training: (from this task on, fewest, most), …
   c.data.dependent = 0  # questions of a chain, each about the answer before it; 0: no chains
   c.data.reworded = 0.5  # share of the atlas's training questions asked in random words
   c.data.feed = 'auto'  # auto (tf.data where TensorFlow is there) | tf | numpy
 
   c.env = ConfigDict()
-  c.env.documents = ''  # searched here: files by commas, or the folder of an index; '': the source's
+  c.env.documents = ''  # searched here: files by commas, an index's folder, atlas; '': of source
   c.env.top_k = 1  # passages per search (paper: 3)
   c.env.turns = 'slack'  # budget: slack | paper (6, or 20 above 4 objectives) | a number
   c.env.slack = 3  # turns beyond one per hop; the answer takes one of them

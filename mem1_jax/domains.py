@@ -15,7 +15,7 @@ from typing import Any
 
 from mem1_jax import search
 from mem1_jax.agents import expert, web_expert, webshop_expert
-from mem1_jax.data import chains, rows, sources
+from mem1_jax.data import chains, ready, rows, sources
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.compose import Composer
 from mem1_jax.data.fiction import World, Worlds, word_pieces
@@ -47,8 +47,15 @@ def check(config: Any):
 def fewest_most(config: Any) -> tuple[int, int]:
   """How many questions a training task has, over all stages of a curriculum."""
   stages = config.data.curriculum
+  if _is_ready(config):
+    return ready.sizes(_specs(config), config.data.split)
   numbers = [n for _, *some in stages for n in some] if stages else config.data.objectives
   return min(numbers), max(numbers)
+
+
+def validated(config: Any) -> int:
+  """How many questions a task has that validates a training run."""
+  return max(config.data.objectives or fewest_most(config))
 
 
 def max_turns(config: Any) -> int:
@@ -79,7 +86,7 @@ def make_environment(config: Any, documents: Sequence[Passage] | None = None) ->
     return _make_shop(config, slack, limit)
   if config.domain == 'web':
     return _make_web(config, documents, slack, limit)
-  if documents is None and not (e.retriever or e.documents):
+  if documents is None and not e.retriever and e.documents in ('', 'atlas'):
     documents = _documents(config)
   return QAEnvironment(search.make_retriever(config, documents), QAConfig(
       top_k=e.top_k, max_passage_chars=e.max_passage_chars, slack=slack, max_turns=limit))
@@ -190,13 +197,16 @@ def _questions(config: Any, spec: str, split: str) -> Sequence[Question]:
 
 
 def _documents(config: Any) -> Sequence[Passage]:
-  """What the sources bring along, for search to find."""
+  """What the sources bring along, or the embedded documents, for search to find."""
+  if config.env.documents == 'atlas':
+    return sources.atlas_documents()
   found: list[Passage] = []
   for spec in _specs(config):
     passages = _loaded(config, spec).passages
     if not passages:
       raise ValueError(f'data.source {spec!r} has questions without documents; set env.documents to '
-                       'files or an index of them, or env.retriever to a server')
+                       'files or an index of them (or to atlas, the embedded ones), or '
+                       'env.retriever to a server')
     found += passages
   return found
 
@@ -211,9 +221,26 @@ def _mixed(config: Any, split: str, objectives: Any,
   if not specs or weights and len(weights) != len(specs):
     raise ValueError(f'data.source {config.data.source!r} names {len(specs)} sources, data.weights '
                      f'{weights} has {len(weights)}; give one to each, or none')
+  weights = weights or (1.0,) * len(specs)
+  if _is_ready(config):
+    return ready.make(specs, weights, split, objectives, config.seed, config.domain)
   parts = [_composed(config, spec, split, objectives, of_domain) for spec in specs]
-  return parts[0] if len(parts) == 1 else Mixture(parts, weights or (1.0,) * len(parts),
-                                                  config.seed)
+  return parts[0] if len(parts) == 1 else Mixture(parts, weights, config.seed)
+
+
+def _is_ready(config: Any) -> bool:
+  """Whether tasks are those of `verl` files, as they are.
+
+  Raises:
+    ValueError: they are, and a knob says how to compose them.
+  """
+  d = config.data
+  names = ('curriculum', 'dependent', 'hops', 'question_chars', 'answer_chars', 'fields')
+  given = [f'data.{name}' for name in names if d[name]]
+  if given and not d.objectives:
+    raise ValueError(f'data.objectives=() takes tasks as files have them, {", ".join(given)} would '
+                     'change them; unset that, or say how many questions a task has')
+  return not d.objectives
 
 
 def _composed(config: Any, spec: str, split: str, objectives: Any, questions) -> TaskSource:

@@ -25,7 +25,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from mem1_jax import checkpoint, evaluate, initial, metrics, progress, train
+from mem1_jax import checkpoint, domains, evaluate, initial, metrics, progress, train
 from mem1_jax.report import summary, tables
 
 _SHIPPED = {'mem1': 'atlas/mem1', 'full_context': 'atlas/full_context'}
@@ -41,7 +41,7 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False):
   before = 'mem1', _SHIPPED['mem1'], 'mem1_sft'
   full = 'full_context', _SHIPPED['full_context'], 'full_context'
   with _meanwhile(config, [full, before], workdir) as (log, claim):
-    out.print(f'1/3 PPO on {max(config.data.objectives)}-objective tasks'
+    out.print(f'1/3 PPO on {domains.validated(config)}-objective tasks'
               + (f'; meanwhile evaluation, see {log}' if log else ''), style='bold')
     trained = _train(config, workdir / 'ppo', is_resumed)
     out.print('2/3 evaluation: before and after PPO, and a full-context agent', style='bold')

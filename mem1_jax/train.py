@@ -141,6 +141,8 @@ def build(config: Any) -> Trainer:
   agent = assemble.make_agent(config, tokenizer)
   composer = domains.make_training_composer(config)
   assemble.check_room(config, agent, composer)
+  if config.eval.every:  # a file may have no task for it, which is said before the first iteration
+    domains.make_composer(config, 'validation', domains.validated(config))
   programs = make_programs(config, tokenizer, policy, agent.is_append_only)
   initial = assemble.initial_params(config, policy)
   reference = assemble.frozen(config, initial)
@@ -235,9 +237,8 @@ def rollout_metrics(trajectories: list[Trajectory], stats: RolloutStats) -> dict
 def evaluate(trainer: Trainer, workdir: pathlib.Path) -> dict[str, float]:
   """Greedy validation of the current policy; writes a few trajectories."""
   config = trainer.config
-  objectives = max(config.data.objectives)
   trajectories, _ = trainer.evaluator.run(
-      policy_params(trainer), objectives, 'validation', config.eval.every_tasks)
+      policy_params(trainer), domains.validated(config), 'validation', config.eval.every_tasks)
   path = workdir / 'samples' / f'iteration-{trainer.iteration:05d}.jsonl'
   write_records(path, trajectories[:config.log.samples], trainer.tokenizer)
   means = aggregate(trajectories)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mem1_jax import assemble, domains
+from mem1_jax.data import verl
 from mem1_jax.data.chains import DependentComposer
 from mem1_jax.data.mixture import Mixture
 from mem1_jax.env.qa import QAEnvironment
@@ -112,6 +113,28 @@ def test_columns_of_other_names_source_by_source(tmp_path, hotpot):
       (mine, 'question=q', 'no row has anything in q, .* its columns are gold.value, query')):
     with pytest.raises(ValueError, match=message):
       domains.make_training_composer(with_knobs(data__source=source, data__fields=text))
+
+
+def test_tasks_of_a_file_as_they_are(tmp_path):
+  composer = domains.make_training_composer(tiny_config())
+  written = composer.tasks(range(12))
+  verl.write_tasks(tmp_path / 'train.jsonl', written, 'train')
+  spec = f'verl:{tmp_path}/train.jsonl'
+  config = with_knobs(data__source=spec, data__objectives=(), env__documents='atlas')
+  again = domains.make_training_composer(config).tasks(range(12))
+  bare = lambda tasks: {(task.questions, task.labels, task.source) for task in tasks}
+  assert bare(again) == bare(written)
+  two = domains.make_composer(config, 'train', 2).tasks(range(9))
+  assert {len(task.questions) for task in two} == {2}
+  assert domains.fewest_most(config) == (1, 2) and domains.validated(config) == 2
+  title = written[0].questions[0].chain[0]
+  assert title in domains.make_environment(config).start(again[0]).step(
+      Action(ActionKind.SEARCH, title)).text
+  anew = domains.make_training_composer(with_knobs(data__source=spec, data__objectives=(3, 3)))
+  assert len(anew.task(0).questions) == 3
+  config.data.hops = (1, 1)
+  with pytest.raises(ValueError, match=r'data.hops would change them; unset that'):
+    domains.make_training_composer(config)
 
 
 def test_questions_are_chosen_by_their_size(hotpot):

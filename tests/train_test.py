@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from mem1_jax import train
+from mem1_jax import domains, train
+from mem1_jax.data import verl
 from mem1_jax.types import (Action, ActionKind, Context, Kind, Question, Segment, Stop, Task,
                             Trajectory, TurnRecord)
 from tests.tiny import tiny_config
@@ -99,3 +100,21 @@ def test_another_seed_cannot_resume(trained):
   config.seed, config.rollout.question_capacity = 1, 96  # its questions are longer
   with pytest.raises(ValueError, match='seed 0, not 1'):
     train.run(config, folder / 'whole', is_resumed=True)
+
+
+def test_tasks_of_a_file_are_trained_on_as_they_are(tmp_path):
+  config = tiny_config()
+  for split, count in (('train', 8), ('validation', 4)):
+    config.data.split = split
+    verl.write_tasks(tmp_path / f'{split}.jsonl',
+                     domains.make_training_composer(config).tasks(range(count)), split)
+  config.data.split, config.data.objectives = 'train', ()
+  config.data.source, config.env.documents = f'verl:{tmp_path}/train.jsonl', 'atlas'
+  config.ppo.iterations = config.eval.every = 2
+  with pytest.raises(ValueError, match="no task of split 'validation' with 2 questions, but 4 of "):
+    train.build(config)  # and not after the first iterations
+  config.data.source += f',verl:{tmp_path}/validation.jsonl'
+  trainer = train.run(config, tmp_path / 'run')
+  assert trainer.iteration == 2 and trainer.next_index == 8
+  last = json.loads((tmp_path / 'run/metrics.jsonl').read_text().splitlines()[-1])
+  assert 'eval_turns' in last
