@@ -11,12 +11,14 @@ import json
 import os
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import jax
 from ml_collections import ConfigDict
 
 from mem1_jax import configs
 from mem1_jax.parallel import multihost
+from mem1_jax.types import Task
 
 _DOCUMENTS = ('.jsonl or .jsonl.gz with a line of {"contents": "\\"Title\\"\\nText"} or {"title": …, '
               '"text": …} each; .json of {title: text or sentences}')
@@ -121,10 +123,16 @@ def plan(config: ConfigDict, args: argparse.Namespace):
 
 
 def tasks(config: ConfigDict, args: argparse.Namespace):
-  """Prints composed tasks with their answers."""
+  """Prints composed tasks with their answers, or writes them into a file."""
   from mem1_jax import domains
   from mem1_jax.text.prompts import task_prompt
+  out = pathlib.Path(args.out) if args.out else None
+  if out and out.exists():
+    raise FileExistsError(f'{out} is there already: delete it first, or give --out another name.')
   composer = domains.make_training_composer(config)
+  if out:
+    _write_tasks(config, composer.tasks(range(args.start, args.start + args.n)), out)
+    return
   for index in range(args.start, args.start + args.n):
     task = composer.task(index)
     if args.json:
@@ -137,6 +145,20 @@ def tasks(config: ConfigDict, args: argparse.Namespace):
       steps = ' → '.join((*question.chain, question.answers[0]))
       print(f'  {label} {steps}')
     print()
+
+
+def _write_tasks(config: ConfigDict, composed: Sequence[Task], out: pathlib.Path):
+  from mem1_jax import progress
+  from mem1_jax.data import verl
+  from mem1_jax.text.prompts import task_prompt
+  # Whoever reads the messages puts them into a chat template of their own.
+  style = 'base' if config.prompt_style == 'chatml' else config.prompt_style
+  out.parent.mkdir(parents=True, exist_ok=True)
+  with progress.bar('tasks', len(composed)) as bar:
+    verl.write_tasks(out, composed, config.data.split, lambda task: task_prompt(task, style),
+                     bar.advance)
+  print(f'{len(composed)} tasks in {out}; as they are: --config.data.source=verl:{out} '
+        '"--config.data.objectives=()"')
 
 
 def inspect(config: ConfigDict, args: argparse.Namespace):
@@ -229,10 +251,14 @@ def _parser() -> argparse.ArgumentParser:
   command.add_argument('--topology', required=True, metavar='CHIP:SHAPE',
                        help='v5e, v5p or v6e and the shape of the slice: v5e:4x4, v5p:2x4x4')
   command.add_argument('--json', action='store_true', help='one JSON object instead of tables')
-  command = add(tasks, 'Shows composed tasks.')
-  command.add_argument('-n', type=int, default=5, help='how many (default: %(default)s)')
+  command = add(tasks, 'Shows composed tasks, or writes them into a file.')
+  command.add_argument('-n', '--num', dest='n', type=int, default=5, metavar='N',
+                       help='how many (default: %(default)s)')
   command.add_argument('--start', type=int, default=0, help='index of the first')
-  command.add_argument('--json', action='store_true', help='one JSON line each')
+  form = command.add_mutually_exclusive_group()
+  form.add_argument('--json', action='store_true', help='one JSON line each')
+  form.add_argument('--out', metavar='FILE', help="a new .parquet or .jsonl in veRL's schema, "
+                    'instead of showing them; --config.data.source=verl:FILE reads it')
   command = add(inspect, 'Shows a trajectory turn by turn.')
   command.add_argument('file', help='a .jsonl of trajectories, as evaluation writes it')
   command.add_argument('-n', type=int, default=0, help='which line, from 0')

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from mem1_jax import main
+from mem1_jax import domains, main
+from mem1_jax.data import verl
 
 
 def test_overrides_change_knobs_and_keep_their_types():
@@ -51,6 +52,54 @@ def test_tasks_prints_questions_and_their_answers(capsys):
   assert all(len(line['questions']) == len(line['answers']) == 3 for line in lines)
   main.run(['tasks', '--config=base', '-n', '1'])
   assert '→' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', ['a.parquet', 'a.jsonl'])
+@pytest.mark.parametrize('domain', ['qa', 'web'])
+def test_tasks_are_written_and_read_as_the_very_same(tmp_path, capsys, name, domain):
+  if name.endswith('.parquet'):
+    pytest.importorskip('pyarrow')
+  out, knobs = tmp_path / 'new' / name, ['--config=base', f'--config.domain={domain}']
+  asked = [*knobs, '--num', '30', '--start', '4', '--config.data.objectives=1,3']
+  main.run(['tasks', *asked, '--json'])
+  shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+  main.run(['tasks', *asked, '--out', str(out)])
+  said = capsys.readouterr()
+  assert f'verl:{out}' in said.out and 'tasks 30/30' in said.err
+  written = verl.read_tasks(out)[0]
+  composed = domains.make_training_composer(main.load_config('base', [
+      f'--config.domain={domain}', '--config.data.objectives=1,3'])).tasks(range(4, 34))
+  assert written == composed and [task.id for task in written] == [task['id'] for task in shown]
+  main.run(['tasks', *knobs, '-n', '30', '--json', f'--config.data.source=verl:{out}',
+            '--config.data.objectives=()'])
+  again = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+  # Ready tasks have an order and ids of the epoch's own.
+  bare = lambda tasks: sorted((task['questions'], task['answers'], task['hops']) for task in tasks)
+  assert bare(again) == bare(shown)
+
+
+def test_written_tasks_tell_their_agent_what_it_reads(tmp_path):
+  out = tmp_path / 'a.jsonl'
+  main.run(['tasks', '--config=base', '-n', '1', '--out', str(out),
+            '--config.prompt_style=chatml'])
+  content = json.loads(out.read_text())['prompt'][0]['content']
+  assert content.startswith('You answer several questions') and '<|im_start|>' not in content
+
+
+def test_what_tasks_does_not_write(tmp_path, capsys):
+  out = tmp_path / 'a.jsonl'
+  for arguments, message in (
+      (['--config=webshop', '--out', str(out)], "its goal) has no column in veRL's schema"),
+      (['--config=base', '--out', str(tmp_path / 'a.csv')], 'does not end in .parquet or .jsonl')):
+    with pytest.raises(SystemExit) as error:
+      main.run(['tasks', *arguments])
+    assert error.value.code == 2 and message in capsys.readouterr().err
+  assert not list(tmp_path.iterdir())
+  out.write_text('mine')
+  with pytest.raises(SystemExit):
+    main.run(['tasks', '--config=base', '--out', str(out)])
+  assert 'delete it first, or give --out another name' in capsys.readouterr().err
+  assert out.read_text() == 'mine'
 
 
 def test_inspect_says_which_trajectories_there_are(tmp_path, capsys):
