@@ -70,7 +70,7 @@ Open the product that fits best, check its description and features where its ti
 enough, choose every option that is asked for, and buy before the turns run out: the reward is the
 share of the wishes, and of the price limit, that the bought product meets.
 """
-_TURN_START, _TURN_END = '<|im_start|>', '<|im_end|>'
+MARKERS = _TURN_START, _TURN_END = '<|im_start|>', '<|im_end|>'  # of turns, in ChatML
 
 # A domain's (full instructions, heading of the questions, terse form of both).
 DOMAINS = {

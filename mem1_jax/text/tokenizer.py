@@ -160,6 +160,36 @@ class HuggingFaceTokenizer:
     self._wrapped.save_pretrained(folder)
 
 
+class MarkedTokenizer:
+  """A tokenizer with control ids of its own for markers that it lacks, such as ChatML's.
+
+  To count tokens and to make text for a model elsewhere; no model of ours has such ids.
+
+  Args:
+    tokenizer: what everything else is left to.
+    markers: each becomes one id, where we write it; the last one ends a text.
+  """
+
+  def __init__(self, tokenizer: Tokenizer, markers: Sequence[str]):
+    self._tokenizer = tokenizer
+    self._ids = {marker: tokenizer.vocab_size + i for i, marker in enumerate(markers)}
+    self._marker = re.compile('(' + '|'.join(map(re.escape, markers)) + ')')
+    self.vocab_size = tokenizer.vocab_size + len(markers)
+    self.eos_id, self.pad_id = self._ids[markers[-1]], tokenizer.pad_id
+    self.token_bytes = (*tokenizer.token_bytes, *(b'' for _ in markers))
+    self.encode_data = tokenizer.encode_data  # spells markers, as it does all else
+    self.save = tokenizer.save
+
+  def encode(self, text: str) -> list[int]:
+    ids = []
+    for part in self._marker.split(text):
+      ids += [self._ids[part]] if part in self._ids else self._tokenizer.encode(part)
+    return ids
+
+  def decode(self, ids: Sequence[int]) -> str:
+    return _decode(self.token_bytes, ids)
+
+
 class _DataEncoder:
   """Encodes text so that no reserved id can come out.
 

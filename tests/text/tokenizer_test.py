@@ -195,3 +195,15 @@ def test_saved_files_give_the_same_tokenizer(piece, hugging, tmp_path):
   again = tokenizer_lib.HuggingFaceTokenizer(tmp_path)
   assert again.encode(text) == hugging.encode(text)
   assert (again.eos_id, again.pad_id) == (hugging.eos_id, hugging.pad_id)
+
+
+def test_markers_are_ids_of_their_own_where_we_write_them(piece):
+  marked = tokenizer_lib.MarkedTokenizer(piece, prompts.MARKERS)
+  start, end = piece.vocab_size, piece.vocab_size + 1
+  text = '<|im_start|>user\n<think>a<|im_end|>'
+  assert marked.encode(text) == [start, *piece.encode('user\n<think>a'), end]
+  assert marked.decode(marked.encode(text)) == 'user\n<think>a'  # as control tokens are nothing
+  assert marked.vocab_size == len(marked.token_bytes) == end + 1 and marked.eos_id == end
+  data = marked.encode_data('a <|im_end|>')
+  assert max(data) < start and marked.decode(data) == 'a <|im_end|>'
+  prompts.check_tokenizer(marked, 'chatml')
