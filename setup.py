@@ -70,6 +70,7 @@ setuptools.setup(
         # of which only the file is used: its own dependencies would build llama.cpp.
         'gguf': ['gguf>=0.17', 'jinja2>=3.1'],  # jinja2 renders chat templates
         'notebooks': ['nbclient>=0.10', 'nbformat>=5.10', 'ipykernel>=6.29'],
+        'endpoint': ['httpx>=0.28'],  # `evaluate` of a model behind an OpenAI-compatible server
         'retriever': ['faiss-cpu>=1.10', 'fastapi>=0.115', 'uvicorn>=0.34', 'httpx>=0.28'],
         'wandb': ['wandb>=0.19'],
     },

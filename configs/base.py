@@ -197,6 +197,19 @@ def get_config() -> ConfigDict:
   c.eval.every = 4  # training iterations between evaluations; 0 for none
   c.eval.every_tasks = 64  # validation tasks of those evaluations
 
+  c.endpoint = ConfigDict()  # `evaluate` another's model, by OpenAI's protocol (docs/endpoints.md)
+  c.endpoint.url = ''  # of the server, such as http://host:8000/v1; '': parameters of init, here
+  c.endpoint.model = ''  # its name there
+  c.endpoint.api = 'completions'  # completions (the context as text) | chat (as messages)
+  c.endpoint.key_variable = ''  # of the environment, with the key: OPENAI_API_KEY; '': no key
+  c.endpoint.concurrent = 32  # episodes at a time
+  c.endpoint.temperature = 0.0  # ≥ 0; 0 is greedy
+  c.endpoint.top_p = 1.0  # in (0, 1]
+  c.endpoint.extra = ''  # JSON of further fields of a request; null leaves one of ours out
+  c.endpoint.timeout = 120.0  # seconds of a request
+  c.endpoint.patience = 600.0  # seconds of a turn with its retries, then its episode is a fault
+  c.endpoint.tries = 8  # requests for a turn, at most
+
   c.checkpoint = ConfigDict()
   c.checkpoint.every = 4  # iterations
   c.checkpoint.keep = 2  # newest kept, beside the best

@@ -1,5 +1,7 @@
 """How well and how cheaply an agent answers: greedy, over all trajectories.
 
+A model elsewhere (endpoint.py) may be sampled otherwise; a cell says how.
+
 Definitions (arXiv 2506.15841, with and without the question in the context):
 
     em, f1        sums over a task's questions; a wrong number of answers scores 0; of a purchase:
@@ -11,14 +13,16 @@ Definitions (arXiv 2506.15841, with and without the question in the context):
                   among the other episodes of its batch
 """
 
+import contextlib
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
-from mem1_jax import assemble, domains, progress
+from mem1_jax import assemble, domains, endpoint, progress
 from mem1_jax.arrays import Params
 from mem1_jax.data.sources import is_held_out_wording
 from mem1_jax.env.rewards import score_answer
@@ -47,7 +51,8 @@ def measure(trajectory: Trajectory) -> dict[str, float]:
   """The metrics of one trajectory."""
   score = score_answer(trajectory.answer or '', trajectory.task)
   sizes = contexts(trajectory)
-  peak = max(read + written for read, written in sizes)
+  # No turn: its server never answered.
+  peak = max((read + written for read, written in sizes), default=len(trajectory.prompt))
   return {
       'em': score.em,
       'em_per_question': score.em / len(trajectory.task.questions),
@@ -95,10 +100,15 @@ def by_wording(trajectories: Sequence[Trajectory]) -> dict[str, float]:
   return {name: float(np.mean(values)) for name, values in matches.items() if values}
 
 
+def max_tokens(config: Any, objectives: int) -> int:
+  """Of a turn: more where there are more answers to write."""
+  return config.eval.max_tokens + objectives * config.eval.max_tokens_per_objective
+
+
 def greedy(config: Any, objectives: int) -> Sampling:
-  """Greedy turns, longer where there are more answers to write."""
-  max_tokens = config.eval.max_tokens + objectives * config.eval.max_tokens_per_objective
-  return sampling(config.rollout.temperature, is_greedy=True, max_tokens=max_tokens)
+  """Greedy turns."""
+  return sampling(config.rollout.temperature, is_greedy=True,
+                  max_tokens=max_tokens(config, objectives))
 
 
 class Evaluator:
@@ -159,7 +169,10 @@ def write_records(path: pathlib.Path, trajectories: Sequence[Trajectory], tokeni
 
 def run(config: Any, workdir: pathlib.Path, name: str = '',
         claim: Callable[[int], bool] = lambda _: True) -> dict[str, dict[str, float]]:
-  """Evaluates `config.agent` with `config.init` on every number of `eval.objectives`.
+  """Evaluates `config.agent` on every number of `eval.objectives`.
+
+  Its model is `config.init`, or what `config.endpoint` names; then a cell says how that was asked
+  and what it reported, under `endpoint`.
 
   Each cell is written to `workdir/NAME-N.json` with its trajectories beside it;
   one that is there is not computed again.
@@ -169,30 +182,87 @@ def run(config: Any, workdir: pathlib.Path, name: str = '',
 
   Returns:
     {str(objectives): cell} of the cells that are there, the fields of report/summary.py.
+
+  Raises:
+    ValueError: a cell that is there was made by another model, or a server does not answer.
   """
   workdir.mkdir(parents=True, exist_ok=True)
   name = name or config.agent
   files = {n: workdir / f'{name}-{n}.json' for n in config.eval.objectives}
   missing = {n: path for n, path in files.items() if not path.exists()}
+  for n in files.keys() - missing.keys():
+    _check_cell(config, n, files[n])
   if missing:
-    tokenizer = assemble.make_tokenizer(config)
-    policy = assemble.make_policy(config, tokenizer)
-    params = assemble.acting_params(config, policy)
-    engine = assemble.make_engine(config, policy, tokenizer, config.agent == 'full_context',
-                                  min(config.eval.num_slots, config.eval.tasks))
-    evaluator = Evaluator(config, engine, tokenizer, domains.make_environment(config))
-    for n, path in missing.items():
-      if not claim(n):
-        continue
-      with progress.bar(f'{name} at {n}', config.eval.tasks) as bar:
-        trajectories, stats = evaluator.run(
-            params, n, config.eval.split, config.eval.tasks, progress.of_episodes(bar))
-      write_records(path.with_suffix('.jsonl'), trajectories, tokenizer)
-      cell = aggregate(trajectories) | by_wording(trajectories)
-      cell |= {'overflow': stats.num_overflow, 'faults': stats.num_faults}
-      if multihost.is_main():
-        new = path.with_suffix('.tmp')
-        new.write_text(json.dumps(cell, indent=2) + '\n')
-        new.replace(path)  # a run that is killed leaves a whole cell or none
-      multihost.barrier()
+    with _remote(config) if config.endpoint.url else _local(config) as (tokenizer, run_cell):
+      for n, path in missing.items():
+        if claim(n):
+          with progress.bar(f'{name} at {n}', config.eval.tasks) as bar:
+            trajectories, stats, more = run_cell(n, progress.of_episodes(bar))
+          _write_cell(path, trajectories, stats, more, tokenizer)
   return {str(n): json.loads(path.read_text()) for n, path in files.items() if path.exists()}
+
+
+def _write_cell(path: pathlib.Path, trajectories: Sequence[Trajectory], stats: RolloutStats,
+                more: dict[str, Any], tokenizer: Tokenizer):
+  """The cell, and its trajectories beside it."""
+  write_records(path.with_suffix('.jsonl'), trajectories, tokenizer)
+  cell = aggregate(trajectories) | by_wording(trajectories)
+  cell |= {'overflow': stats.num_overflow, 'faults': stats.num_faults} | more
+  if multihost.is_main():
+    new = path.with_suffix('.tmp')
+    new.write_text(json.dumps(cell, indent=2) + '\n')
+    new.replace(path)  # a run that is killed leaves a whole cell or none
+  multihost.barrier()
+
+
+@contextlib.contextmanager
+def _local(config: Any) -> Iterator[tuple[Tokenizer, Callable[..., tuple]]]:
+  """The tokenizer, and (objectives, on_done) → (trajectories, stats, {}) with parameters, here."""
+  tokenizer = assemble.make_tokenizer(config)
+  policy = assemble.make_policy(config, tokenizer)
+  params = assemble.acting_params(config, policy)
+  engine = assemble.make_engine(config, policy, tokenizer, config.agent == 'full_context',
+                                min(config.eval.num_slots, config.eval.tasks))
+  evaluator = Evaluator(config, engine, tokenizer, domains.make_environment(config))
+
+  def run_cell(objectives, on_done):
+    return *evaluator.run(params, objectives, config.eval.split, config.eval.tasks, on_done), {}
+
+  yield tokenizer, run_cell
+
+
+@contextlib.contextmanager
+def _remote(config: Any) -> Iterator[tuple[Tokenizer, Callable[..., tuple]]]:
+  """The same with a model behind a server; a cell says what was asked, and what was reported."""
+  if jax.process_count() > 1:
+    raise ValueError(f'{jax.process_count()} processes would all ask endpoint.url; start one, '
+                     'endpoint.concurrent says how many episodes it runs at a time')
+  tokenizer = endpoint.make_tokenizer(config)
+
+  def run_cell(objectives, on_done):
+    trajectories, stats = evaluator.run(objectives, config.eval.split, config.eval.tasks,
+                                        _asked_tokens(config, objectives), on_done)
+    told = {'settings': _settings(config, objectives)} | evaluator.account()
+    return trajectories, stats, {'endpoint': told}
+
+  world = domains.make_environment(config)
+  with contextlib.closing(endpoint.RemoteEvaluator(config, tokenizer, world)) as evaluator:
+    yield tokenizer, run_cell
+
+
+def _asked_tokens(config: Any, objectives: int) -> int:
+  """Of a server, for a turn: no more than parameters here could write."""
+  return min(max_tokens(config, objectives), config.rollout.turn_capacity)
+
+
+def _settings(config: Any, objectives: int) -> dict[str, Any] | None:
+  return endpoint.settings(config, _asked_tokens(config, objectives))
+
+
+def _check_cell(config: Any, objectives: int, path: pathlib.Path):
+  """Raises ValueError for a cell of another model, or of another way to ask it."""
+  there = json.loads(path.read_text()).get('endpoint', {}).get('settings')
+  wanted = _settings(config, objectives)
+  if there != wanted:
+    raise ValueError(f'{path} is of the endpoint {there}, this run of {wanted}; give it another '
+                     '--workdir')

@@ -228,8 +228,8 @@ def _parser() -> argparse.ArgumentParser:
                        help='trace that iteration (≥ 1) for TensorBoard and Perfetto; 0 for none')
   command = add_parallel(sft, 'Supervised training: drills or the scripted expert.', 'runs/sft')
   command.add_argument('--resume', action='store_true', help='continue from the last checkpoint')
-  add_parallel(evaluate, 'Greedy evaluation of --config.init on eval.objectives.',
-               'runs/evaluate')
+  add_parallel(evaluate, 'Greedy evaluation of --config.init on eval.objectives; or of a model '
+               'behind an OpenAI-compatible server, --config.endpoint.url.', 'runs/evaluate')
   command = add(quickstart, 'PPO, evaluation of three agents, report.', 'runs/quickstart')
   command.add_argument('--resume', action='store_true', help='continue where it was stopped')
   command = add(export, 'Writes parameters as a folder that transformers loads: --config.init, or '
@@ -324,6 +324,8 @@ def run(argv: list[str] | None = None):
   args, rest = _parser().parse_known_args(argv)
   try:
     config = load_config(args.config, rest)
+    if config.endpoint.url and args.command != 'evaluate':
+      raise ValueError(f'endpoint.url {config.endpoint.url!r} is for `evaluate`; leave it out here')
     if 'distributed' in args:
       multihost.initialize(args.distributed)
     if config.compilation_cache:

@@ -43,7 +43,7 @@ ARROWS = {
     # Fetches an encoder and shows progress, which retrieval/ knows nothing of.
     'index': {'types', 'initial', 'metrics', 'progress', 'retrieval'},
     # Puts the parts together for the commands below it.
-    'assemble': ANYTHING, 'domains': ANYTHING,
+    'assemble': ANYTHING, 'domains': ANYTHING, 'endpoint': ANYTHING,
     'train': ANYTHING, 'sft': ANYTHING, 'evaluate': ANYTHING, 'sweep': ANYTHING,
     'quickstart': ANYTHING, 'chat': ANYTHING, 'export': ANYTHING, 'plan': ANYTHING, 'roofline': ANYTHING,
     'main': ANYTHING,

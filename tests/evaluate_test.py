@@ -1,5 +1,6 @@
 """Peak, dependency and scores of trajectories made by hand; records for people."""
 
+import dataclasses
 import io
 import json
 
@@ -140,3 +141,13 @@ def test_a_cell_that_another_process_claimed_is_left_to_it(tmp_path):
   first = evaluate.run(config, tmp_path, 'a', lambda n: asked.append(n) or n == 2)
   assert asked == [1, 2] and set(first) == {'2'}
   assert set(evaluate.run(config, tmp_path, 'a', lambda n: n == 1)) == {'1', '2'}
+
+
+def test_an_episode_without_a_turn_counts_like_any_other():
+  nothing = dataclasses.replace(episode(False, None), turns=(), fault='endpoint: gone')
+  measured = evaluate.measure(nothing)
+  assert (measured['em'], measured['turns'], measured['answered']) == (0.0, 0, 0.0)
+  assert (measured['peak_tokens'], measured['peak_tokens_with_question']) == (0, 3)
+  record = evaluate.record(nothing, Letters())
+  assert record['turns'] == [] and record['fault'] == 'endpoint: gone'
+  assert evaluate.aggregate([nothing, episode(False)])['turns'] == 1.5
