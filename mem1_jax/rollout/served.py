@@ -23,7 +23,7 @@ COUNTERS = ('requests', 'retries', 'connection_errors', 'timeouts', 'server_erro
 HOPELESS = ('denied', 'unknown')
 
 _RETRIED = (408, 409, 425, 429)  # and from 500 on
-_TOO_LONG = ('context_length_exceeded', 'maximum context length', 'context size')
+_TOO_LONG = ('context_length_exceeded', 'context length', 'context size')
 _UNKNOWN = ('model_not_found', 'does not exist')
 _MAX_REPLY_BYTES = 8 << 20
 

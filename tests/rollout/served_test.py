@@ -219,6 +219,20 @@ def test_the_key_is_sent_and_shown_nowhere(caplog):
   assert not [text for text in [*seen, caplog.text] if KEY in text]
 
 
+@pytest.mark.parametrize('words', [
+    "This model's maximum context length is 4096 tokens. However, you requested 5000",
+    "The input (5000 tokens) is longer than the model's context length (4096 tokens).",
+    'the request exceeds the available context size (4096 tokens), try increasing it',
+    '{"error": {"code": "context_length_exceeded", "message": "too many"}}'])
+def test_servers_say_in_their_own_words_that_a_context_is_too_long(words):
+  transport = httpx.MockTransport(
+      lambda request: httpx.Response(400, content=iter([words.encode()])))
+  model = ServedModel('http://a', Settings('chat', 'm'), transport=transport)
+  with pytest.raises(Failure) as raised:
+    model.complete([], 1)
+  assert raised.value.kind == 'too_long'
+
+
 @pytest.mark.parametrize('url, wanted', [
     ('http://host:8000', 'http://host:8000/v1'), (' https://host/v1/ ', 'https://host/v1'),
     ('https://host/openai/v1', 'https://host/openai/v1'),
