@@ -138,7 +138,7 @@ class Experts:
 
   def __call__(self, text, max_tokens):
     del max_tokens
-    questions, = (known for known in self._scripts if known in text)
+    questions = max((known for known in self._scripts if known in text), key=len)
     told = re.findall('<information>(.*?)</information>', text.partition(questions)[2], re.DOTALL)
     script = self._scripts[questions]
     with self._lock:
