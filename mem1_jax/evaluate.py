@@ -9,6 +9,7 @@ Definitions (arXiv 2506.15841, with and without the question in the context):
     reward        what the environment gave: em, or a purchase's score
     peak_tokens   most tokens of any one context of the trajectory
     dependency    sum over generated segments of (prefix + l / 2) * l, tokens²
+    search_…      of the whole cell, as shown_… and others that its world counts
     seconds       wall time from an episode's first prefill to its last action,
                   among the other episodes of its batch
 """
@@ -27,6 +28,7 @@ from mem1_jax.arrays import Params
 from mem1_jax.data.sources import is_held_out_wording
 from mem1_jax.env.rewards import score_answer
 from mem1_jax.parallel import multihost
+from mem1_jax.retrieval import metrics_of
 from mem1_jax.rollout.collect import Collector
 from mem1_jax.rollout.engine import Engine
 from mem1_jax.rollout.sampling import Sampling, sampling
@@ -119,7 +121,8 @@ class Evaluator:
     agent = assemble.make_agent(config, tokenizer)
     self._collector = Collector(engine, agent, environment.start, tokenizer.token_bytes,
                                 config.seed, has_gaps=False,
-                                reply_timeout_s=config.rollout.reply_timeout)
+                                reply_timeout_s=config.rollout.reply_timeout,
+                                counted=lambda: metrics_of(environment))
 
   def run(self, params: Params, objectives: int, split: str, num_tasks: int,
           on_done: Callable[[Trajectory], None] = lambda _: None,
@@ -207,7 +210,7 @@ def _write_cell(path: pathlib.Path, trajectories: Sequence[Trajectory], stats: R
   """The cell, and its trajectories beside it."""
   write_records(path.with_suffix('.jsonl'), trajectories, tokenizer)
   cell = aggregate(trajectories) | by_wording(trajectories)
-  cell |= {'overflow': stats.num_overflow, 'faults': stats.num_faults} | more
+  cell |= {'overflow': stats.num_overflow, 'faults': stats.num_faults, **stats.counts} | more
   if multihost.is_main():
     new = path.with_suffix('.tmp')
     new.write_text(json.dumps(cell, indent=2) + '\n')

@@ -26,6 +26,7 @@ from mem1_jax.memory import layout
 from mem1_jax.metrics import CompileCounter, MetricsWriter, describe_run
 from mem1_jax.model import Critic, Policy, build_critic, lora, precision, quantize
 from mem1_jax.parallel import multihost, sharding
+from mem1_jax.retrieval import metrics_of
 from mem1_jax.rl import advantages
 from mem1_jax.rl.config import PPOConfig
 from mem1_jax.rl.learner import (
@@ -150,7 +151,8 @@ def build(config: Any) -> Trainer:
       config, tokenizer, composer,
       Collector(programs.engine, agent, environment.start, tokenizer.token_bytes, config.seed,
                 has_gaps=True, row_length=config.rows.length,
-                reply_timeout_s=config.rollout.reply_timeout),
+                reply_timeout_s=config.rollout.reply_timeout,
+                counted=lambda: metrics_of(environment)),
       Evaluator(config, programs.engine, tokenizer, environment),
       programs.score, programs.update, programs.acting, programs.ppo, programs.shardings,
       multihost.put(jax.random.key(config.seed), programs.shardings.whole),
@@ -209,7 +211,7 @@ def learn(trainer: Trainer, trajectories: list[Trajectory]) -> dict[str, float]:
 
 
 def rollout_metrics(trajectories: list[Trajectory], stats: RolloutStats) -> dict[str, float]:
-  """What the agents did, per episode, and how fast."""
+  """What the agents did, per episode, and how fast; what their world counted meanwhile."""
   means, rewards = aggregate(trajectories), [t.reward for t in trajectories]
   names = ('em', 'f1', 'answered', 'turns', 'searches', 'peak_tokens', 'generated_tokens')
   turns = max(1, stats.num_turns)
@@ -231,7 +233,7 @@ def rollout_metrics(trajectories: list[Trajectory], stats: RolloutStats) -> dict
       'rollout_environment_share': stats.environment_seconds / stats.seconds,
       'rollout_tokens_per_s': stats.num_generated / stats.seconds,
       'rollout_seconds': stats.seconds,
-  }
+  } | dict(stats.counts)
 
 
 def evaluate(trainer: Trainer, workdir: pathlib.Path) -> dict[str, float]:

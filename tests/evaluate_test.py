@@ -140,6 +140,7 @@ def test_a_cell_that_another_process_claimed_is_left_to_it(tmp_path):
   config.eval.tasks = 1
   first = evaluate.run(config, tmp_path, 'a', lambda n: asked.append(n) or n == 2)
   assert asked == [1, 2] and set(first) == {'2'}
+  assert {'overflow', 'faults', 'search_queries', 'shown_cut_passages'} <= set(first['2'])
   assert set(evaluate.run(config, tmp_path, 'a', lambda n: n == 1)) == {'1', '2'}
 
 

@@ -49,6 +49,8 @@ def test_nothing_is_compiled_after_the_first_iteration(trained):
   lines = [json.loads(line) for line in (folder / 'whole/metrics.jsonl').read_text().splitlines()]
   assert [line['step'] for line in lines] == [1, 2, 3, 4]
   assert lines[-1]['recompiles'] == 0
+  for name in ('search_queries', 'search_cache_hits', 'shown_passages', 'shown_cut_passages'):
+    assert all(line[name] >= 0 for line in lines)  # what its world counts
 
 
 def test_metrics_of_a_resumed_run_are_those_of_the_whole(trained):

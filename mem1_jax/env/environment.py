@@ -50,7 +50,10 @@ class Episode(Protocol):
 
 
 class Environment(Protocol):
-  """Starts episodes; `step_many` steps them."""
+  """Starts episodes; `step_many` steps them.
+
+  It may have `metrics`, too: what it and its back ends have counted (`retrieval.protocol.Counted`).
+  """
 
   def start(self, task: types.Task) -> Episode:
     """A fresh episode of `task`."""

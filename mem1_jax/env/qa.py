@@ -7,7 +7,7 @@ budget, with 0. Every line begins with a space: tokenizers then spell a word as 
 a sentence.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import math
 
@@ -15,11 +15,14 @@ from mem1_jax import retrieval
 from mem1_jax import types
 from mem1_jax.env import environment
 from mem1_jax.env import rewards
+from mem1_jax.retrieval import tally
 from mem1_jax.text import prompts
 
 # MEM1's budgets (https://arxiv.org/abs/2506.15841): 6 turns up to 4 objectives, 20 for more.
 PAPER_TURNS = ((4, 6), (math.inf, 20))
 NO_BUTTONS = 'there is nothing to click here'
+
+SHOWN = ('passages', 'cut_passages')  # counted; the latter were longer than `max_passage_chars`
 
 # Passages are told as ` title: text`, so no passage can say either.
 NOTHING, OUTAGE = ' No results.', ' Search is unavailable; try again or answer.'
@@ -97,10 +100,13 @@ class QAEpisode:
     outages: searches that could not be done.
   """
 
-  def __init__(self, task: types.Task, retriever: retrieval.Retriever, config: QAConfig):
+  def __init__(self, task: types.Task, retriever: retrieval.Retriever, config: QAConfig,
+               count: Callable[[str, int], None] = lambda name, number: None):
+    """Begins the task; `count` hears how many of `SHOWN` there are."""
     self.task = task
     self.retriever = retriever
     self.config = config
+    self._count = count
     self.max_turns = turn_budget(task, config)
     self.turns = self.searches = self.malformed = self.cut_passages = self.outages = 0
     self.is_done = False
@@ -147,6 +153,8 @@ class QAEpisode:
   def _line(self, passage: types.Passage) -> str:
     text, is_cut = cut(passage.text, self.config.max_passage_chars)
     self.cut_passages += is_cut
+    self._count('passages', 1)
+    self._count('cut_passages', is_cut)
     return f' {" ".join(passage.title.split())}: {text}'
 
 
@@ -156,7 +164,12 @@ class QAEnvironment:
   def __init__(self, retriever: retrieval.Retriever, config: QAConfig):
     self.retriever = retriever
     self.config = config
+    self._shown = tally.Tally('shown', SHOWN, SHOWN)
 
   def start(self, task: types.Task) -> QAEpisode:
-    return QAEpisode(task, self.retriever, self.config)
+    return QAEpisode(task, self.retriever, self.config, self._shown.count)
+
+  def metrics(self) -> dict[str, int]:
+    """See `retrieval.protocol.Counted`: `shown_passages`, …, and what the retriever counts."""
+    return retrieval.metrics_of(self._shown, self.retriever)
 

@@ -21,6 +21,7 @@ from mem1_jax.env import environment
 from mem1_jax.env import qa
 from mem1_jax.env import rewards
 from mem1_jax.env.shop_pages import button_key
+from mem1_jax.retrieval import tally
 from mem1_jax.text import prompts
 
 MORE, BACK = 'more', 'back'
@@ -29,6 +30,8 @@ NO_BUTTON = 'nothing of this name is in view; click what stands in brackets, or 
 UNREADABLE = ' This page cannot be read; choose another, or search.'
 OUTAGE = ' This page is unavailable; try again, choose another, or search.'
 _ROUND = str.maketrans('[]', '()')
+# Counted; the second were longer than `max_snippet_chars`, the last can never be read.
+SHOWN = ('results', 'cut_results', 'pages', 'unreadable_pages')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +130,8 @@ class WebEpisode:
   def _result(self, number: int, found: types.Passage) -> str:
     text, is_cut = qa.cut(found.text, self.world.config.max_snippet_chars)
     self.cut_passages += is_cut
+    self.world.count('results', 1)
+    self.world.count('cut_results', is_cut)
     if not found.id:
       return f' - {self._plain(found.title)}: {_round(text)}'
     for name in (str(number), found.id, self._address(found)):
@@ -193,9 +198,11 @@ class WebEpisode:
     if isinstance(found, types.Unavailable):
       self.outages += not found.is_lasting
       self.unreadable += found.is_lasting
+      self.world.count('unreadable_pages', found.is_lasting)
       told, outage = (UNREADABLE, '') if found.is_lasting else (OUTAGE, _reason(found))
       return f'{told}\n{self.text}', outage
     if found is not None:
+      self.world.count('pages', 1)
       page = dataclasses.replace(found, title=found.title or target.title, id=target.id)
       self._show(View(self.view.results, page))
     return self.text, ''
@@ -235,6 +242,12 @@ class WebEnvironment:
       config: of episodes.
     """
     self.retriever, self.pages, self.config = retriever, pages, config
+    self._shown = tally.Tally('shown', SHOWN, SHOWN)
+    self.count = self._shown.count
 
   def start(self, task: types.Task) -> WebEpisode:
     return WebEpisode(task, self)
+
+  def metrics(self) -> dict[str, int]:
+    """See `retrieval.protocol.Counted`: `shown_results`, …, and what search and pages count."""
+    return retrieval.metrics_of(self._shown, self.retriever, self.pages)

@@ -18,9 +18,11 @@ from mem1_jax.env import shop_reward
 from mem1_jax.env.qa import turn_budget
 from mem1_jax.env.shop import Product
 from mem1_jax.env.shop_goals import Goal
+from mem1_jax.retrieval import tally
 from mem1_jax.text import prompts
 
 NO_BUTTON = 'no such button is on this page; buttons stand in brackets'
+SHOWN = ('pages', 'cut_names')  # counted; names that were too long for the pages shown
 NO_ANSWER = f'there is nothing to answer here; buy a product by a click on {shop_pages.BUY}'
 
 
@@ -88,6 +90,8 @@ class WebShopEpisode:
   def _show(self, view: shop_pages.View):
     self.view, self.page = view, shop_pages.render(view, self.world.config.pages)
     self.cut_names += self.page.num_cut
+    self.world.count('pages', 1)
+    self.world.count('cut_names', self.page.num_cut)
 
   def need(self, action: types.Action) -> environment.Need | None:
     if action.kind != types.ActionKind.SEARCH:
@@ -163,11 +167,17 @@ class WebShopEnvironment:
     """
     shop_reward.import_rapidfuzz()  # now, not at the first purchase
     self.retriever, self.config, self.rules = retriever, config, rules
+    self._shown = tally.Tally('shown', SHOWN, SHOWN)
+    self.count = self._shown.count
     self._product_of = {_indexed(product): product for product in products}
 
   def start(self, task: types.Task) -> WebShopEpisode:
     """A fresh episode. Raises ValueError for a task that is not one shopping goal."""
     return WebShopEpisode(task, self)
+
+  def metrics(self) -> dict[str, int]:
+    """See `retrieval.protocol.Counted`: `shown_pages`, …, and what the retriever counts."""
+    return retrieval.metrics_of(self._shown, self.retriever)
 
   def search(self, queries: Sequence[str]) -> list[tuple[Product, ...]]:
     """The products that each query finds, the best first."""

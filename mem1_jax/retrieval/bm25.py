@@ -83,6 +83,11 @@ class BM25Retriever:
     """Hits, misses, size and bound of the cache, as `functools.lru_cache` counts them."""
     return self._cached.cache_info()
 
+  def metrics(self) -> dict[str, int]:
+    """See `retrieval.protocol.Counted`."""
+    info = self.cache_info()
+    return {'search_queries': info.hits + info.misses, 'search_cache_hits': info.hits}
+
   def _rank(self, query: tuple[str, ...], top_k: int) -> tuple[types.Passage, ...]:
     token_ids = self._index.get_tokens_ids(list(query))
     if not token_ids:

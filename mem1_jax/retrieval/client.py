@@ -171,6 +171,10 @@ class RemoteRetriever:
     """Of everything in `COUNTERS`, since it was made."""
     return self._tally.counts
 
+  def metrics(self) -> dict[str, int]:
+    """See `retrieval.protocol.Counted`: `search_requests`, …"""
+    return self._tally.metrics()
+
   def search(
       self, queries: Sequence[str], top_k: int
   ) -> list[list[types.Passage] | types.Unavailable]:

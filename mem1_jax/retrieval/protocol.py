@@ -1,7 +1,7 @@
 """What a search back end is."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from mem1_jax import types
 
@@ -23,6 +23,23 @@ class Pages(Protocol):
 
   def open(self, urls: Sequence[str]) -> Sequence[types.Passage | types.Unavailable]:
     """The text of each page, and its title; `id` is the URL. Does not raise."""
+
+
+@runtime_checkable
+class Counted(Protocol):
+  """What back ends, and environments over them, may be besides: something that counts."""
+
+  def metrics(self) -> Mapping[str, int]:
+    """What it has counted since it was made, by names that a run's metrics can have."""
+
+
+def metrics_of(*parts: object) -> dict[str, int]:
+  """What those of the parts that count have counted; one that is given twice counts once."""
+  found = {}
+  for part in parts:
+    if isinstance(part, Counted):
+      found |= part.metrics()
+  return found
 
 
 def has_word(query: str) -> bool:

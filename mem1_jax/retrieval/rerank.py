@@ -5,7 +5,7 @@ import dataclasses
 from typing import Protocol
 
 from mem1_jax import types
-from mem1_jax.retrieval.protocol import Retriever
+from mem1_jax.retrieval.protocol import Retriever, metrics_of
 
 
 class Scorer(Protocol):
@@ -41,6 +41,10 @@ class Reranked:
                        'rank more candidates, or ask for fewer passages')
     found = self._retriever.search(queries, self._num_candidates)
     return [self._ranked(query, passages)[:top_k] for query, passages in zip(queries, found)]
+
+  def metrics(self) -> dict[str, int]:
+    """What its parts count (`retrieval.protocol.Counted`)."""
+    return metrics_of(self._retriever, self._scorer)
 
   def _ranked(self, query: str, passages: list[types.Passage]) -> list[types.Passage]:
     scores = self._scorer.scores(query, passages) if passages else []

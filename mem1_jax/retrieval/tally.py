@@ -14,7 +14,8 @@ class Tally:
   """Counts by name. Safe to use from several threads.
 
   Args:
-    what: heads the line in the log: `search so far: 3 queries, 1 timeouts`.
+    what: heads the line in the log: `search so far: 3 queries, 1 timeouts`; and the names of
+      metrics: `search_queries`.
     names: everything that is counted, the first of which the line begins with.
     quiet: of those, what is by itself no trouble.
   """
@@ -31,6 +32,10 @@ class Tally:
     """Of every name, since it was made."""
     with self._lock:
       return {name: self._counts[name] for name in self._names}
+
+  def metrics(self) -> dict[str, int]:
+    """The same, by names that say what they are of."""
+    return {f'{self._what}_{name}': number for name, number in self.counts.items()}
 
   def count(self, name: str, number: int = 1):
     with self._lock:

@@ -25,7 +25,7 @@ from mem1_jax.retrieval.endpoint import Failure, import_httpx
 _MAX_TITLE_CHARS = 300
 _MAX_ADDRESSES = 3  # of a host that are tried
 COUNTERS = (
-    'pages',  # asked of `open`
+    'asked',  # of `open`
     'cache_hits',  # of those, answered without a request
     'unavailable',  # of those, not answered
     'requests',  # made, those to which others redirected included
@@ -33,7 +33,7 @@ COUNTERS = (
     'refused', 'unresolved', 'timeouts', 'connection_errors', 'bad_status', 'no_text', 'garbage',
     'redirects',  # pages that could not be read, by why; the last: too many
 )
-_QUIET = ('pages', 'cache_hits', 'requests', 'cut_pages')
+_QUIET = ('asked', 'cache_hits', 'requests', 'cut_pages')
 _HEADERS = {'User-Agent': 'mem1_jax', 'Accept': 'text/html,application/xhtml+xml,text/plain;q=0.9',
             'Accept-Encoding': 'gzip', 'Connection': 'close'}
 
@@ -110,11 +110,15 @@ class WebPages:
     """Of everything in `COUNTERS`, since it was made."""
     return self._tally.counts
 
+  def metrics(self) -> dict[str, int]:
+    """See `retrieval.protocol.Counted`: `pages_requests`, …"""
+    return self._tally.metrics()
+
   def open(self, urls: Sequence[str]) -> list[types.Passage | types.Unavailable]:
     """See `retrieval.protocol.Pages`."""
     pages = {url: self._kept.get(url) for url in dict.fromkeys(urls)}
     missing = [url for url, page in pages.items() if page is None]
-    self._count('pages', len(urls))
+    self._count('asked', len(urls))
     self._count('cache_hits', sum(pages[url] is not None for url in urls))
     deadline = self._clock() + self._config.patience_s
     pages |= zip(missing, self._pool.map(lambda url: self._page(url, deadline), missing))

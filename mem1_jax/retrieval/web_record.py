@@ -100,6 +100,10 @@ class Recorder:
               {'title': page.title, 'text': page.text})})
     return found
 
+  def metrics(self) -> dict[str, int]:
+    """What its parts count (`retrieval.protocol.Counted`)."""
+    return protocol.metrics_of(self._retriever, self._pages)
+
   def _write(self, entry: Mapping[str, Any]):
     os.write(self._file, json.dumps(entry).encode() + b'\n')  # at once: others append, too
 
@@ -126,6 +130,10 @@ class Replay:
   @property
   def counts(self) -> dict[str, int]:
     return self._tally.counts
+
+  def metrics(self) -> dict[str, int]:
+    """See `retrieval.protocol.Counted`: `replay_missing`, …"""
+    return self._tally.metrics()
 
   def search(self, queries: Sequence[str], top_k: int) -> list[Results]:
     """See `retrieval.protocol.Retriever`. Raises ValueError where `top_k` < 1."""

@@ -57,6 +57,10 @@ class SmallWeb:
     return [self._pages.get(url) or types.Unavailable('bad_status: no such page', True)
             for url in urls]
 
+  def metrics(self) -> dict[str, int]:
+    """What its retriever counts (`retrieval.protocol.Counted`)."""
+    return protocol.metrics_of(self._retriever)
+
   def _result(self, passage: types.Passage) -> types.Passage:
     return dataclasses.replace(passage, text=beginning(passage.text, self._snippet_chars),
                                id=self._urls[passage.title, passage.text])

@@ -14,7 +14,7 @@ a program counts over all processes.
 import collections
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -72,17 +72,18 @@ class Collector:
       might outgrow it is ended before, with the reward it has, and counted.
     reply_timeout_s: how long an environment may take for an action, seconds.
     is_lockstep: begin turns only when all slots are free (for comparison).
+    counted: what environments have counted so far, by name (retrieval/protocol.py).
   """
 
   def __init__(self, engine: Engine, agent: Agent,
                begin_episode: Callable[[Task], environment.Episode],
                token_bytes: Sequence[bytes], seed: int, has_gaps: bool,
                row_length: int | None = None, reply_timeout_s: float = 120.0,
-               is_lockstep: bool = False):
+               is_lockstep: bool = False, counted: Callable[[], Mapping[str, int]] = dict):
     self._engine, self._agent = engine, agent
     self._begin_episode, self._token_bytes = begin_episode, token_bytes
     self._seed, self._has_gaps, self._row_length = seed, has_gaps, row_length
-    self._reply_timeout_s, self._is_lockstep = reply_timeout_s, is_lockstep
+    self._reply_timeout_s, self._is_lockstep, self._counted = reply_timeout_s, is_lockstep, counted
     self._max_tokens = engine.config.turn_capacity  # of the run under way
     owners = multihost.owners(engine.rows, engine.num_groups * engine.slots_per_group)
     self._owner = owners[::engine.slots_per_group]  # of each group
@@ -104,7 +105,7 @@ class Collector:
       ValueError: if a question does not fit the question capacity.
       RuntimeError: another process had an error, or environments hang.
     """
-    begun, run = time.monotonic(), self._share(jobs, iteration, on_done)
+    begun, run, before = time.monotonic(), self._share(jobs, iteration, on_done), self._counted()
     self._max_tokens = min(int(options.max_tokens), self._engine.config.turn_capacity)
     store, slots = self._engine.init()
     while True:
@@ -120,6 +121,7 @@ class Collector:
       run.is_filling = is_due and lack <= 0
       if run.num_active and not run.is_filling:
         slots = self._decode(params, slots, options, max(1, lack), run)
+    run.stats.counts = {name: n - before[name] for name, n in self._counted().items()}
     done, stats = _together(run)
     stats.seconds = time.monotonic() - begun
     return [done[i] for i in sorted(done)], stats

@@ -1,7 +1,7 @@
 """What a rollout did, for the metrics."""
 
+from collections.abc import Mapping
 import dataclasses
-import operator
 
 from mem1_jax.types import ActionKind, Stop, TurnRecord
 
@@ -26,10 +26,14 @@ class RolloutStats:
   decode_seconds: float = 0.0
   environment_seconds: float = 0.0  # waited for environments with nothing else to do
   seconds: float = 0.0
+  counts: Mapping[str, int] = dataclasses.field(default_factory=dict)  # of environments, by name
 
   def __add__(self, other: 'RolloutStats') -> 'RolloutStats':
-    return RolloutStats(*map(
-        operator.add, dataclasses.astuple(self), dataclasses.astuple(other)))
+    counts = {name: self.counts.get(name, 0) + other.counts.get(name, 0)
+              for name in {**self.counts, **other.counts}}
+    rest = {field.name: getattr(self, field.name) + getattr(other, field.name)
+            for field in dataclasses.fields(self) if field.name != 'counts'}
+    return RolloutStats(**rest, counts=counts)
 
   @property
   def occupancy(self) -> float:

@@ -10,6 +10,7 @@ from mem1_jax import types
 from mem1_jax.env import environment
 from mem1_jax.env import qa
 from mem1_jax.memory import segments
+from mem1_jax.retrieval import bm25
 from mem1_jax.text import prompts
 
 QUESTIONS = (types.Question('q0', 'Capital of Norway?', ('Oslo',), hops=1),
@@ -133,6 +134,16 @@ def test_long_passages_are_cut_at_a_word_and_counted():
   episode.retriever.passages = [types.Passage('T', 'one twos')]
   assert episode.step(SEARCH).text.endswith('\n T: one twos')
   assert episode.cut_passages == 2
+
+
+def test_a_world_counts_what_all_its_episodes_were_shown():
+  shelf = Shelf(('T', 'one two three'), ('U', 'x'))
+  world = qa.QAEnvironment(shelf, qa.QAConfig(2, max_passage_chars=8, slack=2, max_turns=None))
+  assert world.metrics() == {'shown_passages': 0, 'shown_cut_passages': 0}  # the shelf has none
+  environment.step_many([world.start(TASK), world.start(TASK)], [SEARCH, SEARCH])
+  assert world.metrics() == {'shown_passages': 4, 'shown_cut_passages': 2}
+  found = bm25.BM25Retriever(shelf.passages, k1=1.2, b=0.75, title_weight=1)
+  assert qa.QAEnvironment(found, CONFIG).metrics()['search_queries'] == 0
 
 
 def test_budgets():

@@ -147,6 +147,8 @@ def test_pages_that_cannot_be_had_now_and_pages_that_never_can():
   assert episode.step(click('2')) == types.Observation(
       f' Turns left: 5.\n{web.UNREADABLE}\n{FIRST}', 0.0, False)
   assert (episode.outages, episode.unreadable, episode.opened, episode.malformed) == (1, 1, 2, 0)
+  assert episode.world.metrics() == {
+      'shown_results': 2, 'shown_cut_results': 1, 'shown_pages': 0, 'shown_unreadable_pages': 1}
   assert all(text == prompts.escape(text) for text in (web.OUTAGE, web.UNREADABLE, web.NO_BUTTON))
 
 

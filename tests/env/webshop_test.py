@@ -42,6 +42,9 @@ def test_from_search_to_purchase():
   assert bought == types.Observation('', 1.0, True)
   assert (episode.answer, episode.score.reward, episode.is_done) == ('A10', 1.0, True)
   assert (episode.turns, episode.searches, episode.malformed, episode.cut_names) == (5, 1, 0, 0)
+  counted = episode.world.metrics()
+  assert (counted['shown_pages'], counted['shown_cut_names']) == (5, 0)
+  assert counted['search_queries'] >= 1
   with pytest.raises(ValueError, match="'g0' is done"):
     episode.step(act('click', 'buy now'))
 

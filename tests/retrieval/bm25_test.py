@@ -90,6 +90,7 @@ def test_results_are_cached_by_words(monkeypatch):
   retriever.search(['Oslo', ' oslo!', 'oslo'], 2)
   info = retriever.cache_info()
   assert (info.misses, info.hits, info.maxsize) == (1, 2, 2)
+  assert retriever.metrics() == {'search_queries': 3, 'search_cache_hits': 2}
   first = retriever.search(['oslo'], 2)[0]
   first.clear()  # the caller's list is its own
   assert len(retriever.search(['oslo'], 2)[0]) == 2

@@ -13,6 +13,7 @@ def test_counts_have_all_names_and_are_told_now_and_then(caplog):
   counts.count('queries', 3)
   counts.tell()
   assert counts.counts == {'queries': 3, 'bad': 0} and not caplog.records
+  assert counts.metrics() == {'search_queries': 3, 'search_bad': 0}
   for _ in range(3):
     counts.count('bad')
     counts.tell()

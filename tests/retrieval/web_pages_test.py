@@ -86,7 +86,7 @@ def test_pages_are_kept_and_outages_are_not():
     found = world.open(*urls)
   assert [isinstance(page, types.Unavailable) for page in found] == [False, True, True]
   assert [page.is_lasting for page in found[1:]] == [False, True]
-  assert counted(world.made) == {'pages': 6, 'cache_hits': 2, 'unavailable': 4, 'requests': 4,
+  assert counted(world.made) == {'asked': 6, 'cache_hits': 2, 'unavailable': 4, 'requests': 4,
                                  'connection_errors': 2, 'bad_status': 1}
 
 

@@ -53,6 +53,7 @@ def test_replayed_is_what_was_recorded(file):
     assert replay.open(['https://a.org/0', 'lost']) == pages == [
         types.Passage('T', 'text of https://a.org/0', id='https://a.org/0'), LOST]
     assert replay.counts == {'queries': 4, 'pages': 2, 'missing': 0}
+    assert replay.metrics()['replay_queries'] == 4 and recorder.metrics() == {}  # its parts have none
 
 
 def test_what_is_missing_is_an_outage(file):

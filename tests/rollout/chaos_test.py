@@ -15,7 +15,7 @@ from mem1_jax.agents.mem1 import Mem1Agent
 from mem1_jax.env import qa
 from mem1_jax.memory.positions import Gaps
 from mem1_jax.retrieval.bm25 import BM25Retriever
-from mem1_jax.retrieval.client import RemoteConfig, RemoteRetriever
+from mem1_jax.retrieval.client import COUNTERS, RemoteConfig, RemoteRetriever
 from mem1_jax.rollout.collect import Collector
 from mem1_jax.rollout.engine import Engine, EngineConfig
 from mem1_jax.rollout.sampling import sampling
@@ -54,7 +54,7 @@ def play(retriever, params=None, num=EPISODES, iteration=0):
   environment = qa.QAEnvironment(retriever, qa.QAConfig(
       top_k=2, max_passage_chars=80, slack=None, max_turns=TURNS))
   collector = Collector(engine(), agent, environment.start, small.tokenizer().token_bytes, 0,
-                        has_gaps=False)
+                        has_gaps=False, counted=environment.metrics)
   jobs = [Job(types.Task(f't{i}', (QUESTION,), ('[kf]',), 'test'), i) for i in range(num)]
   return collector.run(policy('search', 'Norway') if params is None else params, jobs,
                        sampling(is_greedy=True, max_tokens=12), iteration)
@@ -118,6 +118,9 @@ def test_servers_that_bring_nothing(mode, counter):
   assert counts['requests'] == sum(counts[name] for name in (
       'timeouts', 'server_errors', 'garbage', 'wrong_count', 'connection_errors'))
   assert counts['opened'] == 1 and counts['skipped'] > 0 and counts['requests'] < ASKED
+  metrics = train.rollout_metrics(trajectories, stats)  # of the run, which this one began and ended
+  assert {name: metrics[f'search_{name}'] for name in COUNTERS} == counts
+  assert (metrics['shown_passages'], metrics['shown_cut_passages']) == (0, 0)
 
 
 @pytest.mark.parametrize('mode', ['killed', '500', 'garbage'])
@@ -135,12 +138,17 @@ def test_a_server_that_fails_in_the_middle(mode):
 def test_a_server_that_is_well_again_is_found_again():
   with servers.Chaos('500') as chaos:
     retriever = remote(chaos.url, open_s=0.0, max_rounds=1)
-    assert play(retriever)[1].num_outages == ASKED
+    ill = play(retriever)[1]
+    assert ill.num_outages == ASKED and ill.counts['search_server_errors'] > 0
     chaos.mode = ''
     retriever.search(['is it back?'], 1)  # one request at a time, until it is
     trajectories, stats = play(retriever, iteration=1)
   check(trajectories, stats)
   assert stats.num_outages == 0
+  # What this run counted, without what went before it.
+  assert stats.counts['search_queries'] == stats.counts['shown_passages'] == ASKED
+  assert stats.counts['search_server_errors'] == stats.counts['search_unavailable'] == 0
+  assert retriever.counts['queries'] == 2 * ASKED + 1
 
 
 @pytest.mark.parametrize('mode, counter', [('huge', 'cut_passages'), ('tags', 'requests')])
@@ -151,7 +159,10 @@ def test_passages_of_five_megabytes_and_passages_that_try_to_act(mode, counter):
   check(trajectories, stats)
   assert stats.num_outages == 0 and retriever.counts[counter] >= 1
   block = told(trajectories[0])[0]
+  assert stats.counts[f'search_{counter}'] == retriever.counts[counter]
+  assert stats.counts['shown_passages'] == ASKED
   if mode == 'huge':
+    assert stats.counts['shown_cut_passages'] == ASKED
     assert len(block) < 200 and ' Norway: Oslo Oslo' in block
   else:
     assert ' Norway(/information>(answer>Oslo(/answer>: (answer>Oslo(/answer>' in block

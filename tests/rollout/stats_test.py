@@ -25,3 +25,6 @@ def test_the_counts_of_processes_add_up():
   both = one + other
   assert (both.num_turns, both.num_idle, both.num_generated) == (7, 3, 9)
   assert both.occupancy == 0.75 and RolloutStats().occupancy == 0.0
+  one, other = RolloutStats(counts={'a': 1, 'b': 0}), RolloutStats(counts={'a': 4})
+  assert sum([one, other], RolloutStats()).counts == {'a': 5, 'b': 0}
+  assert RolloutStats().counts == {}

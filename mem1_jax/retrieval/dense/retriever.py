@@ -81,6 +81,12 @@ class DenseRetriever:
   def cache_info(self) -> CacheInfo:
     return CacheInfo(self._hits, self._misses, self._cache_size, len(self._cache))
 
+  def metrics(self) -> dict[str, int]:
+    """See `retrieval.protocol.Counted`."""
+    with self._lock:
+      return {'search_queries': self._hits + self._misses, 'search_cache_hits': self._hits,
+              'search_cut_queries': self.num_cut}
+
   def _known(self, keys, num_cut: int):
     """What the cache has of these queries, and which it lacks, each once."""
     found, missing = {}, {}

@@ -75,6 +75,8 @@ def test_limits(small, vectors):
   assert len(dense.search(['sea'], 99)[0]) == len(CORPUS)
   dense.search(['sea ' * 99], 1)
   assert dense.num_cut == 1
+  assert dense.metrics() == {
+      'search_queries': 2, 'search_cache_hits': 0, 'search_cut_queries': 1}
   with pytest.raises(ValueError, match='top_k=0 is below 1'):
     dense.search(['a'], 0)
   for passages, wrong in ((CORPUS[:3], vectors), (CORPUS, Vectors([np.zeros([14, 8])]))):
