@@ -70,6 +70,8 @@ def get_config() -> ConfigDict:
   c.env.retriever = ''  # '': BM25 here | URLs of Search-R1 servers, by commas, asked in this order
   c.env.retriever_timeout = 10.0  # seconds of one request to them
   c.env.retriever_patience = 30.0  # seconds of a search with its retries, then it is unavailable
+  c.env.reranker = ''  # cross-encoder that ranks what search finds: a folder or hf:NAME; '': none
+  c.env.rerank_candidates = 20  # passages that it ranks of each search, ≥ top_k
 
   c.web = ConfigDict()  # domain=web; the key of an API is read from the environment alone
   c.web.api = ''  # serper | searxng | a .json that describes one; '': a small web of the documents

@@ -312,6 +312,9 @@ def _make_shop(config: Any, slack: int | None, limit: Any) -> webshop.WebShopEnv
   s, e = config.shop, config.env
   if not (limit is None or isinstance(limit, int)):
     raise ValueError(f'env.turns {e.turns!r} is for questions; choose slack or a number')
+  if e.reranker:
+    raise ValueError(f'env.reranker {e.reranker!r} ranks passages; a shop has products: leave it '
+                     'empty')
   products = _catalogue(_shop_files(config), config.seed).products
   retriever = BM25Retriever(webshop.passages(products), k1=e.bm25_k1, b=e.bm25_b,
                             title_weight=e.title_weight)

@@ -268,8 +268,8 @@ def _parser() -> argparse.ArgumentParser:
   add(chat, 'Answers your own questions over the embedded documents.')
   _add_server_arguments(add(
       serve_retriever, "Serves search by HTTP in Search-R1's protocol: POST /retrieve, GET "
-      '/health, GET /metrics. --config.env.bm25_k1 and its neighbours are used; runs ask it with '
-      '--config.env.retriever=URL. Needs the extra `retriever`.'))
+      '/health, GET /metrics. --config.env.bm25_k1 and its neighbours are used, reranker too; runs '
+      'ask it with --config.env.retriever=URL. Needs the extra `retriever`.'))
   return parser
 
 

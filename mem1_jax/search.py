@@ -1,16 +1,19 @@
 """What `<search>` asks: from a config to a retriever, and to a server of one."""
 
+import functools
 import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mem1_jax import index, progress
+from mem1_jax import index, initial, progress
 from mem1_jax.data import sources
 from mem1_jax.retrieval import Pages, Retriever, documents, server, web_apis
 from mem1_jax.retrieval.bm25 import BM25Retriever
 from mem1_jax.retrieval.client import RemoteConfig, RemoteRetriever
+from mem1_jax.retrieval.dense import CrossEncoder
+from mem1_jax.retrieval.rerank import Reranked
 from mem1_jax.retrieval.web_pages import PageConfig, WebPages
 from mem1_jax.retrieval.web_record import Recorder, Replay
 from mem1_jax.retrieval.web_small import SmallWeb
@@ -24,15 +27,48 @@ def make_retriever(config: Any, documents: Sequence[Passage] | None = None) -> R
   """Over these documents; or what `env.retriever` or `env.documents` names, where none are given.
 
   Raises:
+    FileNotFoundError: a file, an index or the reranker is not there.
     ValueError: both are named, or what is named cannot be used.
   """
   e = config.env
-  if documents is not None:
-    return make_local(config, documents)
-  if e.retriever and e.documents:
+  if documents is None and e.retriever and e.documents:
     raise ValueError(f'env.retriever {e.retriever!r} and env.documents {e.documents!r}: set one of '
                      'them')
-  return make_remote(config) if e.retriever else open_documents(config, e.documents.split(','))[0]
+  ranked = make_ranking(config, 'env.top_k', e.top_k)
+  if documents is not None:
+    return ranked(make_local(config, documents))
+  return ranked(make_remote(config) if e.retriever
+                else open_documents(config, e.documents.split(','))[0])
+
+
+def make_ranking(config: Any, name: str, top_k: int) -> Callable[[Retriever], Retriever]:
+  """Puts a retriever's candidates in the order of `env.reranker`; without one, nothing is done.
+
+  All that it compiles is compiled here: later it would count as a recompile of the run.
+
+  Args:
+    name: of the knob that says …
+    top_k: how many passages are asked for, at most.
+
+  Raises:
+    FileNotFoundError: the reranker is not there.
+    ValueError: it is no cross-encoder, or has fewer candidates than may be asked for.
+  """
+  e = config.env
+  if not e.reranker:
+    return lambda retriever: retriever
+  if top_k > e.rerank_candidates:
+    raise ValueError(f'{name} {top_k} is above env.rerank_candidates {e.rerank_candidates}; raise '
+                     'that, or ask for fewer passages')
+  scorer = _scorer(e.reranker)
+  return lambda retriever: Reranked(retriever, scorer, e.rerank_candidates)
+
+
+@functools.lru_cache(maxsize=1)  # one for the worlds of all lessons
+def _scorer(name: str) -> CrossEncoder:
+  scorer = CrossEncoder(initial.folder(name))
+  scorer.warm_up()
+  return scorer
 
 
 def open_documents(config: Any, files: Sequence[str]) -> tuple[Retriever, int]:
@@ -90,12 +126,17 @@ def make_web(config: Any, documents: Sequence[Passage] | None = None) -> tuple[R
 
   Raises:
     FileNotFoundError: there is no such record, or description of an API.
-    ValueError: an API without URL or key, waits that may end episodes, or a package is missing.
+    ValueError: an API without URL or key, waits that may end episodes, a reranker of what is not
+      searched here, or a package is missing.
   """
   w = config.web
   if documents is not None:
-    web = SmallWeb(documents, make_local(config, documents), w.small_snippet_chars)
+    ranked = make_ranking(config, 'web.top_k', w.top_k)
+    web = SmallWeb(documents, ranked(make_local(config, documents)), w.small_snippet_chars)
     return web, web
+  if config.env.reranker:
+    raise ValueError(f'env.reranker {config.env.reranker!r} ranks passages, which search APIs and '
+                     'records do not have; leave it empty')
   if w.replay:
     web = Replay(pathlib.Path(w.replay))
     return web, web
@@ -117,13 +158,15 @@ def serve(config: Any, files: Sequence[str], host: str, port: int, limits: serve
   """Serves files of documents, or an index (none: the embedded documents), until it is told to stop.
 
   Raises:
-    FileNotFoundError: there is no such file.
-    ValueError: they have no document, or nothing can listen there.
+    FileNotFoundError: there is no such file, or no such reranker.
+    ValueError: they have no document, `limits` allow more passages than are ranked, or nothing
+      can listen there.
   """
+  ranked = make_ranking(config, '--max-top-k', limits.max_top_k)
   passages = sources.atlas_documents()
   retriever, num = (open_documents(config, files) if files
                     else (make_local(config, passages), len(passages)))
-  server.serve(retriever, host, port, limits, lambda url: print(
+  server.serve(ranked(retriever), host, port, limits, lambda url: print(
       f'{num} passages at {url}/retrieve (also /health and /metrics)', flush=True))
 
 

@@ -39,7 +39,7 @@ ARROWS = {
         'model',
     },
     'initial': {'types', 'arrays', 'parallel', 'checkpoint', 'model', 'text'},
-    'search': {'types', 'retrieval', 'data', 'index', 'progress'},
+    'search': {'types', 'retrieval', 'data', 'index', 'initial', 'progress'},
     # Fetches an encoder and shows progress, which retrieval/ knows nothing of.
     'index': {'types', 'initial', 'metrics', 'progress', 'retrieval'},
     # Puts the parts together for the commands below it.

@@ -9,11 +9,14 @@ import urllib.request
 
 import pytest
 
-from mem1_jax import index, main, search
+from mem1_jax import domains, index, main, search
+from mem1_jax.metrics import CompileCounter
 from mem1_jax.retrieval.bm25 import BM25Retriever
 from mem1_jax.retrieval.client import RemoteRetriever
-from mem1_jax.retrieval.dense import DenseRetriever
-from mem1_jax.types import Passage
+from mem1_jax.retrieval.dense import CrossEncoder, DenseRetriever
+from mem1_jax.retrieval.rerank import Reranked
+from mem1_jax.retrieval.server import Limits
+from mem1_jax.types import Passage, Unavailable
 from tests.retrieval import servers
 from tests.retrieval.dense import bert_small
 from tests.tiny import tiny_config
@@ -90,6 +93,78 @@ def test_mistakes_end_with_one_line(arguments, message, capsys):
     main.run(['serve-retriever', '--config=base', *arguments])
   assert error.value.code == 2
   assert message in capsys.readouterr().err
+
+
+@pytest.fixture(scope='module')
+def reranker(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('reranker')
+  return str(bert_small.write(folder, is_classifier=True, prefix='bert.', seed=3))
+
+
+SEAS = [Passage(word, f'{word} by the sea') for word in ('oslo', 'moss', 'bergen', 'hamar')]
+
+
+def test_a_reranker_ranks_what_is_found_here(reranker):
+  config = tiny_config()
+  config.env.reranker, config.env.rerank_candidates = reranker, 4
+  retriever = search.make_retriever(config, SEAS)
+  compiles = CompileCounter()
+  found = retriever.search(['sea', 'the sea at bergen'], 3)
+  assert compiles.names == []  # whatever the lengths: all was compiled at the start
+  scorer = CrossEncoder(reranker)
+  for query, passages in zip(('sea', 'the sea at bergen'), found):
+    scores = sorted(zip(scorer.scores(query, SEAS), SEAS), key=lambda pair: -pair[0])
+    assert [(p.title, p.score) for p in passages] == [(p.title, s) for s, p in scores[:3]]
+  assert retriever.metrics()['rerank_pairs'] == 8
+  config.domain = 'web'
+  results, = search.make_web(config, SEAS)[0].search(['sea'], 3)
+  assert [p.title for p in results] == [p.title for p in found[0]]
+
+
+def test_a_reranker_ranks_what_servers_find_and_no_outage(reranker):
+  config = tiny_config()
+  config.env.reranker = reranker
+  with servers.Chaos('500', left=1) as chaos:
+    config.env.retriever, config.env.retriever_patience = chaos.url, 0.1
+    retriever = search.make_retriever(config)
+    (found,), (outage,) = retriever.search(['a'], 1), retriever.search(['b'], 1)
+  assert found[0].title == 'Norway' and found[0].score != 1.5
+  assert isinstance(outage, Unavailable) and outage.reason.startswith('server_errors')
+
+
+def test_a_server_ranks_too(reranker, monkeypatch):
+  config, served = tiny_config(), []
+  config.env.reranker = reranker
+  monkeypatch.setattr(search.server, 'serve', lambda retriever, *_: served.append(retriever))
+  search.serve(config, [], '', 0, Limits(max_top_k=20))
+  assert isinstance(served[0], Reranked) and len(served[0].search(['Norway'], 20)[0]) == 20
+
+
+@pytest.mark.parametrize('knobs, message', [
+    ({'env.top_k': 21}, 'env.top_k 21 is above env.rerank_candidates 20'),
+    ({'env.reranker': 'nowhere'}, 'nowhere/config.json is missing'),
+    ({'domain': 'web', 'web.top_k': 30}, 'web.top_k 30 is above env.rerank_candidates 20'),
+    ({'domain': 'web', 'web.api': 'serper'}, 'which search APIs and records do not have'),
+    ({'domain': 'webshop'}, 'a shop has products')])
+def test_a_reranker_that_cannot_be_used_is_refused_at_once(reranker, knobs, message):
+  config = tiny_config()
+  config.env.reranker = reranker
+  config.update_from_flattened_dict(knobs)
+  with pytest.raises((ValueError, FileNotFoundError), match=message):
+    domains.make_environment(config)
+
+
+def test_a_server_that_allows_more_than_is_ranked_is_refused(reranker, capsys):
+  with pytest.raises(SystemExit):
+    main.run(['serve-retriever', '--config=base', f'--config.env.reranker={reranker}'])
+  assert '--max-top-k 100 is above env.rerank_candidates 20' in capsys.readouterr().err
+
+
+def test_an_encoder_of_sentences_is_no_reranker(tmp_path):
+  config = tiny_config()
+  config.env.reranker = str(bert_small.write(tmp_path))
+  with pytest.raises(ValueError, match='has no classifier, so it ranks nothing'):
+    search.make_retriever(config, SEAS)
 
 
 def test_a_folder_is_an_index(tmp_path):

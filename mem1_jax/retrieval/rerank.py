@@ -18,7 +18,8 @@ class Scorer(Protocol):
 class Reranked:
   """A retriever whose best `num_candidates` passages are ranked by a scorer.
 
-  Ties stay in the retriever's order. Passages carry the scorer's score.
+  Ties stay in the retriever's order. Passages carry the scorer's score. What the retriever could
+  not find out stays `Unavailable`.
 
   Raises:
     ValueError: `num_candidates` < 1.
@@ -30,7 +31,9 @@ class Reranked:
     self._retriever, self._scorer = retriever, scorer
     self._num_candidates = num_candidates
 
-  def search(self, queries: Sequence[str], top_k: int) -> list[list[types.Passage]]:
+  def search(
+      self, queries: Sequence[str], top_k: int
+  ) -> list[list[types.Passage] | types.Unavailable]:
     """See `retrieval.protocol.Retriever`.
 
     Raises:
@@ -40,7 +43,8 @@ class Reranked:
       raise ValueError(f'top_k={top_k} is outside 1 to num_candidates={self._num_candidates}; '
                        'rank more candidates, or ask for fewer passages')
     found = self._retriever.search(queries, self._num_candidates)
-    return [self._ranked(query, passages)[:top_k] for query, passages in zip(queries, found)]
+    return [passages if isinstance(passages, types.Unavailable)
+            else self._ranked(query, passages)[:top_k] for query, passages in zip(queries, found)]
 
   def metrics(self) -> dict[str, int]:
     """What its parts count (`retrieval.protocol.Counted`)."""

@@ -36,6 +36,27 @@ def test_only_candidates_are_ranked():
   assert [p.title for p in build(1)[0].search(['sea'], 1)[0]] == ['a']
 
 
+def test_an_outage_stays_one_and_is_not_ranked():
+  outage = types.Unavailable('timeouts: slow')
+
+  class Half:
+    """Can do every other search (a fake)."""
+
+    def search(self, queries, top_k):
+      return [outage if i % 2 else CORPUS[:top_k] for i in range(len(queries))]
+
+  scorer = ByTitleLength()
+  found = rerank.Reranked(Half(), scorer, 2).search(['sea', 'sea'], 1)
+  assert [p.title for p in found[0]] == ['bbb'] and found[1] == outage
+  assert scorer.asked == [('sea', 2)]
+
+
+def test_its_metrics_are_those_of_its_parts():
+  reranked, _ = build(4)
+  reranked.search(['sea'], 1)
+  assert reranked.metrics() == {'search_queries': 1, 'search_cache_hits': 0}
+
+
 def test_limits():
   with pytest.raises(ValueError, match='num_candidates=0 is below 1'):
     build(0)

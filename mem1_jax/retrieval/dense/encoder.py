@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mem1_jax import types
+from mem1_jax.retrieval import tally
 from mem1_jax.retrieval.dense import bert, settings, texts, weights
 
 DTYPES = ('float32', 'bfloat16')
@@ -117,25 +118,34 @@ class SentenceEncoder:
 class CrossEncoder:
   """Scores passages against a query: a BERT or RoBERTa classifier with one label.
 
-  Its batches are programs by row; the arguments are `SentenceEncoder`'s, and raise the same.
-
-  Attributes:
-    num_cut: pairs so far that were too long and lost their end.
+  Its batches are programs by row; the arguments are `SentenceEncoder`'s, and raise the same. May be
+  called from several threads.
   """
 
   def __init__(self, folder: str | pathlib.Path, *, max_length: int | None = None,
                dtype: str = 'float32', template: str = texts.TEMPLATE,
                devices: Sequence[jax.Device] | None = None):
     self._model = _Model(pathlib.Path(folder), max_length, dtype, devices, True)
-    self._template, self.num_cut = texts.check_template(template), 0
+    self._template = texts.check_template(template)
+    self._tally = tally.Tally('rerank', ('pairs', 'cut_pairs'), ('pairs',))
     _, self._score = _programs(self._model.config, None)
 
   def scores(self, query: str, passages: Sequence[types.Passage]) -> list[float]:
     """Each passage's logit; the same for a pair whatever the other passages are."""
     tokens = self._model.tokenizer(
         [(query, texts.fill(self._template, passage)) for passage in passages])
-    self.num_cut += tokens.num_cut
+    self._tally.count('pairs', len(passages))
+    self._tally.count('cut_pairs', tokens.num_cut)
     return [float(score) for score in self._model.by_row(self._score, tokens.rows)]
+
+  @property
+  def num_cut(self) -> int:
+    """Pairs so far that were too long and lost their end."""
+    return self._tally.counts['cut_pairs']
+
+  def metrics(self) -> dict[str, int]:
+    """See `retrieval.protocol.Counted`."""
+    return self._tally.metrics()
 
   def warm_up(self) -> None:
     """Compiles all programs, so that none is compiled later."""

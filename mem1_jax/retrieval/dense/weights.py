@@ -108,10 +108,12 @@ class _Reader:
     pooler, classifier = ('classifier.dense', 'classifier.out_proj')
     if f'{classifier}.weight' not in self._names:
       pooler, classifier = f'{self._prefix}pooler.dense', 'classifier'
-    if f'{classifier}.weight' in self._names:
-      labels = self._opened.get_slice(f'{classifier}.weight').get_shape()[0]
-      if labels != 1:
-        raise ValueError(f'{self._file} is a classifier with {labels} labels; use one with 1')
+    if f'{classifier}.weight' not in self._names:
+      raise ValueError(f'{self._file} has no classifier, so it ranks nothing; use a cross-encoder: a '
+                       'BERT or RoBERTa classifier with 1 label')
+    labels = self._opened.get_slice(f'{classifier}.weight').get_shape()[0]
+    if labels != 1:
+      raise ValueError(f'{self._file} is a classifier with {labels} labels; use one with 1')
     return linear('pooler', pooler, D, D) | linear('classifier', classifier, D, 1)
 
   def _leaf(self, tensor: Tensor, num_layers: int) -> np.ndarray:

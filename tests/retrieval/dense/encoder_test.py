@@ -111,6 +111,7 @@ def test_a_cross_encoder_scores_pairs_one_by_one(tmp_path):
   passages = [types.Passage('a', 'sea'), types.Passage('b', 'fjord'), types.Passage('c', 'x' * 99)]
   found = cross.scores('oslo', passages)
   assert cross.num_cut == 1 and len(set(found)) == 3
+  assert cross.metrics() == {'rerank_pairs': 3, 'rerank_cut_pairs': 1}
   assert [cross.scores('oslo', [passage])[0] for passage in passages] == found
   config = settings.bert_config(folder)
   pair = bert_small.tokenizer().encode('oslo', 'a: sea')
