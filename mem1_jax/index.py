@@ -1,7 +1,8 @@
 """`main index`: documents → passages and vectors on disk, and from there to a retriever.
 
 What is killed goes on after its last whole shard. A shard's passages alone decide how they are
-laid out in batches, so the files are the same, to the bit, as if nothing had happened.
+laid out in batches, so the files are the same, to the bit, as if nothing had happened. An index of
+BM25 has scores instead of vectors, and begins anew.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ import jax
 import numpy as np
 
 from mem1_jax import initial, metrics, progress, types
-from mem1_jax.retrieval import documents, nearest, store
+from mem1_jax.retrieval import bm25, bm25_index, documents, nearest, store
 from mem1_jax.retrieval.dense import DenseRetriever, SentenceEncoder, texts
 
 STORED = ('float16', 'float32')
@@ -104,6 +105,34 @@ def build(files: Sequence[pathlib.Path], out: pathlib.Path, options: Options, is
   return manifest
 
 
+def build_bm25(files: Sequence[pathlib.Path], out: pathlib.Path, *, k1: float, b: float,
+               title_weight: int, is_resumed: bool, shard_size: int = 65536,
+               say: Callable[[str], None] = print) -> dict[str, Any]:
+  """Makes a BM25 index (retrieval/bm25_index.py) unless it is there whole; returns its manifest.
+
+  Raises:
+    FileNotFoundError: a file of documents is not there.
+    FileExistsError: the folder has an index, and `is_resumed` is False.
+    ValueError: it was begun with other settings, one is outside its range, or no document can be
+      used.
+  """
+  bm25.check(k1, b, title_weight)
+  if shard_size < 1:
+    raise ValueError(f'shard_size={shard_size} is below 1; raise it')
+  knobs = {'k1': k1, 'b': b, 'title_weight': title_weight, 'shard_size': shard_size}
+  total = documents.count(files)
+  settings = {'kind': bm25_index.KIND} | knobs | _origin(files)
+  _begin(out, settings, is_resumed)
+  if (manifest := store.read_manifest(out)).get('is_whole'):
+    return manifest
+  with progress.bar('index', total) as bar:
+    counts = bm25_index.build(_told(documents.read(files), say, bar.advance), out, **knobs)
+  manifest = settings | counts | {'is_whole': True}
+  store.write_manifest(out, manifest)
+  say(f'{out}: {counts["num_passages"]} passages; {counts["num_bad"]} documents skipped')
+  return manifest
+
+
 def open_retriever(folder: pathlib.Path, encoder: str = '', *, engine: str = '',
                    num_candidates: int = 100, effort: int = 64, cache_size: int = 65536,
                    devices: Sequence[jax.Device] | None = None) -> DenseRetriever:
@@ -123,6 +152,8 @@ def open_retriever(folder: pathlib.Path, encoder: str = '', *, engine: str = '',
     ValueError: the index is not whole, or its encoder is another one.
   """
   manifest = store.read_manifest(folder)
+  if manifest.get('kind') == bm25_index.KIND:
+    raise ValueError(f'{folder} is an index of kind bm25; open it with bm25_index.open_retriever')
   if not manifest.get('is_whole'):
     raise ValueError(f'{folder} is not whole; go on with `main index --resume`')
   asker = _encoder(initial.folder(encoder or manifest['encoder']), manifest, devices)
@@ -167,11 +198,14 @@ def _settings(files: Sequence[pathlib.Path], options: Options,
   found = dataclasses.asdict(options) | {
       'query_prefix': query_prefix, 'passage_prefix': passage_prefix,
       'max_length': encoder.max_length, 'batch_tokens': encoder.batch_tokens, 'dim': encoder.dim,
-      'fingerprint': encoder.fingerprint,
-      'documents': [{'name': file.name, 'bytes': file.stat().st_size} for file in files],
-      'made_with': metrics.versions() | metrics.machine()}
+      'fingerprint': encoder.fingerprint} | _origin(files)
   del found['kind']  # an approximate index can be added, or exchanged, later
   return found
+
+
+def _origin(files: Sequence[pathlib.Path]) -> dict[str, Any]:
+  return {'documents': [{'name': file.name, 'bytes': file.stat().st_size} for file in files],
+          'made_with': metrics.versions() | metrics.machine()}
 
 
 def _begin(out: pathlib.Path, settings: dict[str, Any], is_resumed: bool) -> list[store.Shard]:
@@ -198,7 +232,7 @@ def _encode(files, out, options, encoder, done, total, say) -> tuple[int, int]:
   begin = done[-1].after if done else documents.Place()
   num_bad, num_new = sum(shard.num_bad for shard in done), 0
   num_read = num_bad + sum(shard.num_passages for shard in done)
-  parts = _parts(documents.read(files, begin), options, encoder, say)
+  parts = _parts(_told(documents.read(files, begin), say), options, encoder)
   with progress.bar('index', total - num_read) as bar, futures.ThreadPoolExecutor(1) as reader:
     # The next shard is read and tokenised while this one is encoded.
     coming = reader.submit(next, parts, None)
@@ -218,27 +252,24 @@ def _encode(files, out, options, encoder, done, total, say) -> tuple[int, int]:
                           part.tokens.num_cut, part.after)
 
 
-def _parts(found: Iterator[documents.Document], options: Options, encoder: SentenceEncoder,
-           say: Callable[[str], None]) -> Iterator[_Part]:
-  """What each shard will hold; a last one without passages has the bad documents at the end."""
+def _told(found: Iterator[documents.Document], say: Callable[[str], None],
+          on_document: Callable[[], None] = lambda: None) -> Iterator[documents.Document]:
+  """The documents; says of the first that cannot be used why, and of each that it was read."""
   num_shown = 0
-  while True:
-    passages, num_bad, after = [], 0, None
-    for document in found:
-      after = document.after
-      if document.passage:
-        passages.append(document.passage)
-      else:
-        num_bad += 1
-        num_shown += 1
-        if num_shown <= _SHOWN:
-          say(f'skipped: {document.problem}')
-      if len(passages) == options.shard_size:
-        break
-    if after is None:
-      return
-    tokens = encoder.tokenize_passages([texts.fill(options.template, p) for p in passages])
-    yield _Part(passages, tokens, num_bad, after)
+  for document in found:
+    if document.problem and num_shown < _SHOWN:
+      say(f'skipped: {document.problem}')
+      num_shown += 1
+    on_document()
+    yield document
+
+
+def _parts(found: Iterator[documents.Document], options: Options,
+           encoder: SentenceEncoder) -> Iterator[_Part]:
+  """What each shard will hold (`documents.parts`)."""
+  for part in documents.parts(found, options.shard_size):
+    tokens = encoder.tokenize_passages([texts.fill(options.template, p) for p in part.passages])
+    yield _Part(part.passages, tokens, part.num_bad, part.after)
 
 
 def _build_ann(out: pathlib.Path, kind: str) -> None:

@@ -6,6 +6,7 @@ overrides of its knobs, such as `--config.ppo.clip=0.1`; configs/base.py lists t
 
 import argparse
 import ast
+import functools
 import importlib.util
 import json
 import os
@@ -172,14 +173,23 @@ def inspect(config: ConfigDict, args: argparse.Namespace):
 
 
 def index(config: ConfigDict, args: argparse.Namespace):
-  """Encodes documents for dense retrieval."""
-  del config
+  """Writes an index of documents: of BM25's scores, or of vectors for dense retrieval."""
   from mem1_jax import index as indexing
+  files, out = [pathlib.Path(file) for file in args.documents], pathlib.Path(args.out)
+  say = functools.partial(print, file=sys.stderr)
+  if args.kind == 'bm25':
+    e = config.env
+    if args.encoder:
+      raise ValueError('--kind bm25 has no encoder; leave out --encoder, or choose another kind')
+    indexing.build_bm25(files, out, k1=e.bm25_k1, b=e.bm25_b, title_weight=e.title_weight,
+                        is_resumed=args.resume, shard_size=args.shard_size, say=say)
+    return
+  if not args.encoder:
+    raise ValueError(f'--kind {args.kind} needs --encoder, a folder or hf:NAME; bm25 needs none')
   options = indexing.Options(
       args.encoder, args.kind, args.stored, args.dtype, args.template, args.query_prefix,
       args.passage_prefix, args.max_length, args.shard_size, args.batch_tokens)
-  indexing.build([pathlib.Path(file) for file in args.documents], pathlib.Path(args.out), options,
-                 args.resume, lambda text: print(text, file=sys.stderr))
+  indexing.build(files, out, options, args.resume, say)
 
 
 def chat(config: ConfigDict, args: argparse.Namespace):
@@ -263,7 +273,8 @@ def _parser() -> argparse.ArgumentParser:
   command.add_argument('file', help='a .jsonl of trajectories, as evaluation writes it')
   command.add_argument('-n', type=int, default=0, help='which line, from 0')
   command.add_argument('--max-chars', type=int, default=None, help='cut long texts, saying so')
-  _add_index(add(index, 'Encodes documents for dense retrieval: passages and vectors in a folder '
+  _add_index(add(index, 'Writes passages with vectors, for dense retrieval, or with scores of BM25 '
+                 'into a folder, which --config.env.documents and serve-retriever open '
                  '(docs/retrieval.md).'))
   add(chat, 'Answers your own questions over the embedded documents.')
   _add_server_arguments(add(
@@ -295,13 +306,14 @@ def _add_server_arguments(command: argparse.ArgumentParser):
 def _add_index(command: argparse.ArgumentParser):
   command.add_argument('--documents', nargs='+', required=True, metavar='FILE',
                        help=_DOCUMENTS)
-  command.add_argument('--encoder', required=True, metavar='FOLDER_OR_HF',
+  command.add_argument('--encoder', default='', metavar='FOLDER_OR_HF',
                        help='a BERT, E5 or sentence-transformer: a folder, or hf:NAME')
   command.add_argument('--out', required=True, help='folder of the index')
-  command.add_argument('--kind', default='flat', choices=['flat', 'ivfpq', 'hnsw'],
-                       help='exact, or approximate by FAISS (default: %(default)s)')
-  command.add_argument('--resume', action='store_true', help='go on after the last whole shard, or '
-                       'give a whole index another --kind')
+  command.add_argument('--kind', default='flat', choices=['flat', 'ivfpq', 'hnsw', 'bm25'],
+                       help='vectors: exact, or approximate by FAISS; or bm25, with '
+                       '--config.env.bm25_k1, bm25_b and title_weight (default: %(default)s)')
+  command.add_argument('--resume', action='store_true', help='go on after the last whole shard, '
+                       'begin a bm25 that was killed anew, or give whole vectors another --kind')
   command.add_argument('--stored', default='float16', choices=['float16', 'float32'],
                        help='dtype of the vectors on disk (default: %(default)s)')
   command.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16'],

@@ -9,10 +9,10 @@ from typing import Any
 
 from mem1_jax import index, initial, progress
 from mem1_jax.data import sources
-from mem1_jax.retrieval import Pages, Retriever, documents, server, web_apis
+from mem1_jax.retrieval import Pages, Retriever, bm25_index, documents, server, store, web_apis
 from mem1_jax.retrieval.bm25 import BM25Retriever
 from mem1_jax.retrieval.client import RemoteConfig, RemoteRetriever
-from mem1_jax.retrieval.dense import CrossEncoder
+from mem1_jax.retrieval.dense import CrossEncoder, DenseRetriever
 from mem1_jax.retrieval.rerank import Reranked
 from mem1_jax.retrieval.web_pages import PageConfig, WebPages
 from mem1_jax.retrieval.web_record import Recorder, Replay
@@ -76,16 +76,25 @@ def open_documents(config: Any, files: Sequence[str]) -> tuple[Retriever, int]:
 
   Raises:
     FileNotFoundError: there is no such file, or the folder is no index.
-    ValueError: the files have no document, or the index is not whole.
+    ValueError: the files have no document, the index is not whole, or of another BM25 than
+      `env.bm25_k1`, `env.bm25_b` and `env.title_weight` say.
   """
   paths = [pathlib.Path(file.strip()) for file in files if file.strip()]
   if len(paths) == 1 and paths[0].is_dir():
-    found = index.open_retriever(paths[0])
-    found.warm_up()  # what compiles later would count as a recompile of the run
+    found = _open_index(config, paths[0])
     return found, len(found.passages)
   passages = _read(paths)
   with progress.bar('passages', len(passages)) as bar:
     return make_local(config, passages, bar.advance), len(passages)
+
+
+def _open_index(config: Any, folder: pathlib.Path) -> BM25Retriever | DenseRetriever:
+  e = config.env
+  if store.read_manifest(folder).get('kind') == bm25_index.KIND:
+    return bm25_index.open_retriever(folder, k1=e.bm25_k1, b=e.bm25_b, title_weight=e.title_weight)
+  found = index.open_retriever(folder)
+  found.warm_up()  # what compiles later would count as a recompile of the run
+  return found
 
 
 def make_local(config: Any, documents: Sequence[Passage],

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mem1_jax import index, main, types
-from mem1_jax.retrieval import documents, nearest, store
+from mem1_jax.retrieval import bm25_index, documents, nearest, store
 from tests.retrieval.dense import bert_small
 
 WORDS = 'sea fjord capital norway oslo river bridge harbour'.split()
@@ -146,6 +146,70 @@ def test_without_faiss(whole, files, encoder, tmp_path, monkeypatch):
   with pytest.raises(ValueError, match=r'pip install mem1_jax\[retriever\]'):
     build(files, tmp_path / 'index', encoder, kind='hnsw')
   assert not (tmp_path / 'index').exists()
+
+
+BM25 = dict(k1=1.2, b=0.75, title_weight=2, shard_size=5, say=lambda _: None)
+
+
+@pytest.mark.parametrize('at', ['write_shard', 'write_array', 'write_manifest'])
+def test_bm25_killed_opens_nowhere_and_begins_anew(at, files, tmp_path, monkeypatch):
+  whole, out, calls = tmp_path / 'whole', tmp_path / 'index', []
+  manifest = index.build_bm25(files, whole, is_resumed=False, **BM25)
+  assert (manifest['num_passages'], manifest['num_bad'], manifest['k1']) == (23, 4, 1.2)
+  last, written = {'write_shard': 3, 'write_array': 6, 'write_manifest': 2}[at], getattr(store, at)
+
+  def killed(*args, **kwargs):
+    calls.append(args)
+    if len(calls) == last:
+      raise KeyboardInterrupt
+    return written(*args, **kwargs)
+
+  monkeypatch.setattr(store, at, killed)
+  with pytest.raises(KeyboardInterrupt):
+    index.build_bm25(files, out, is_resumed=False, **BM25)
+  monkeypatch.setattr(store, at, written)
+  with pytest.raises(ValueError, match='is not whole'):
+    bm25_index.open_retriever(out, k1=1.2, b=0.75, title_weight=2)
+  with pytest.raises(FileExistsError, match='by --resume'):
+    index.build_bm25(files, out, is_resumed=False, **BM25)
+  with pytest.raises(ValueError, match='begun with another k1'):
+    index.build_bm25(files, out, is_resumed=True, **BM25 | {'k1': 0.9})
+  assert index.build_bm25(files, out, is_resumed=True, **BM25) == manifest
+  assert contents(out) == contents(whole)
+  found = [bm25_index.open_retriever(folder, k1=1.2, b=0.75, title_weight=2).search(WORDS, 9)
+           for folder in (whole, out)]
+  assert found[0] == found[1]
+  stamp = (out / 'titles.npy').stat().st_mtime_ns
+  index.build_bm25(files, out, is_resumed=True, **BM25)
+  assert (out / 'titles.npy').stat().st_mtime_ns == stamp  # it was whole
+
+
+def test_the_command_writes_bm25(files, tmp_path, capsys):
+  arguments = ['index', '--config=base', '--documents', *map(str, files), '--out',
+               str(tmp_path / 'index'), '--kind=bm25', '--config.env.bm25_k1=0.9']
+  main.run(arguments)
+  captured = capsys.readouterr().err
+  assert 'index 27/27 · ' in captured and '23 passages; 4 documents skipped' in captured
+  assert captured.count('skipped: ') == 4
+  manifest = store.read_manifest(tmp_path / 'index')
+  assert (manifest['kind'], manifest['k1'], manifest['b']) == ('bm25', 0.9, 0.75)
+  for more, message in ((['--encoder=x', '--resume'], '--kind bm25 has no encoder'),
+                        (['--kind=flat'], '--kind flat needs --encoder'),
+                        (['--resume', '--config.env.bm25_b=2.0'], '0 ≤ b ≤ 1'),
+                        (['--resume', '--shard-size=0'], 'shard_size=0 is below 1')):
+    with pytest.raises(SystemExit):
+      main.run([*arguments, *more])
+    assert message in capsys.readouterr().err
+
+
+def test_an_index_of_one_kind_is_not_taken_for_another(whole, files, encoder, tmp_path):
+  with pytest.raises(ValueError, match='begun with another kind, k1, b, title_weight'):
+    index.build_bm25(files, whole[0], is_resumed=True, **BM25)
+  index.build_bm25(files, tmp_path / 'index', is_resumed=False, **BM25)
+  with pytest.raises(ValueError, match='is an index of kind bm25; open it with'):
+    index.open_retriever(tmp_path / 'index')
+  with pytest.raises(ValueError, match='begun with another encoder|another stored'):
+    build(files, tmp_path / 'index', encoder, is_resumed=True)
 
 
 def test_only_bad_documents(encoder, tmp_path):

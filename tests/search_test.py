@@ -178,3 +178,18 @@ def test_a_folder_is_an_index(tmp_path):
   config = tiny_config()
   config.env.documents = str(tmp_path / 'index')
   assert isinstance(search.make_retriever(config), DenseRetriever)
+
+
+def test_a_folder_is_an_index_of_bm25(tmp_path):
+  path, folder = tmp_path / 'corpus.jsonl', str(tmp_path / 'index')
+  path.write_text('{"id": "7", "contents": "\\"Oslo\\"\\nA city."}\n'
+                  '{"title": "Moss", "text": "A town by the sea."}\n')
+  main.run(['index', '--config=base', '--kind=bm25', f'--documents={path}', f'--out={folder}'])
+  config = tiny_config()
+  disk, memory = (search.open_documents(config, [str(place)])[0] for place in (folder, path))
+  queries = ['oslo', 'a town', 'sea', 'city']
+  assert disk.search(queries, 3) == memory.search(queries, 3) and disk.search(['oslo'], 1)[0]
+  assert disk.search(['oslo'], 1)[0][0].id == '7'
+  config.env.documents, config.env.title_weight = folder, 3
+  with pytest.raises(ValueError, match='made with title_weight=2, and title_weight=3 is asked'):
+    search.make_retriever(config)

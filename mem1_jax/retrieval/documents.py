@@ -7,12 +7,12 @@
 What cannot be used is a document with a `problem` instead of a passage.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 import gzip
 import json
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from mem1_jax import types
 from mem1_jax.retrieval import wire
@@ -47,6 +47,14 @@ class Document:
   problem: str = ''
 
 
+class Part(NamedTuple):
+  """Some documents in a row."""
+
+  passages: list[types.Passage]
+  num_bad: int  # documents without one
+  after: Place  # where the next one begins
+
+
 def read(files: Sequence[pathlib.Path], begin: Place = Place()) -> Iterator[Document]:
   """All documents from `begin` on.
 
@@ -57,6 +65,22 @@ def read(files: Sequence[pathlib.Path], begin: Place = Place()) -> Iterator[Docu
   for number in range(begin.file, len(files)):
     place = begin if number == begin.file else Place(number)
     yield from (_entries if _is_json(files[number]) else _lines)(files[number], place)
+
+
+def parts(found: Iterable[Document], size: int) -> Iterator[Part]:
+  """All documents in parts of `size` passages; in the last are the rest, maybe bad ones alone."""
+  passages, num_bad, after = [], 0, None
+  for document in found:
+    after = document.after
+    if document.passage:
+      passages.append(document.passage)
+    else:
+      num_bad += 1
+    if len(passages) == size:
+      yield Part(passages, num_bad, after)
+      passages, num_bad, after = [], 0, None
+  if after:
+    yield Part(passages, num_bad, after)
 
 
 def count(files: Sequence[pathlib.Path]) -> int:

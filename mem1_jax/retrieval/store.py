@@ -1,8 +1,8 @@
 """An index on disk: passages and their vectors in shards, neither read before it is asked for.
 
     manifest.json              what every shard was made with and, once all are there, their counts
-    shards/00000.npy           vectors, float16 or float32 [n, D]
-    shards/00000.jsonl         the passages, one a line: [title, text]
+    shards/00000.npy           vectors, float16 or float32 [n, D], of a dense index
+    shards/00000.jsonl         the passages, one a line: [title, text], and an id if it has one
     shards/00000.offsets.npy   where each line begins, and the end: int64 [n + 1]
     shards/00000.json          written last, so that the shard is whole: counts, and where the next
                                one begins in the documents
@@ -92,23 +92,34 @@ def shards(folder: pathlib.Path) -> list[Shard]:
 
 
 def write_shard(folder: pathlib.Path, number: int, passages: Sequence[types.Passage],
-                vectors_ND: np.ndarray, num_bad: int, num_cut: int, after: Place) -> Shard:
-  """Adds a shard; its vectors are stored in their dtype."""
+                vectors_ND: np.ndarray | None, num_bad: int, num_cut: int, after: Place) -> Shard:
+  """Adds a shard; its vectors, if it has any, are stored in their dtype."""
   (folder / _SHARDS).mkdir(exist_ok=True)
-  lines = [json.dumps([p.title, p.text], ensure_ascii=False).encode() + b'\n' for p in passages]
+  lines = [_line(passage) for passage in passages]
   offsets = np.cumsum([0, *map(len, lines)], dtype=np.int64)
-  shard = Shard(len(passages), num_bad, num_cut, largest_norm(vectors_ND), after)
-  write_whole(_named(folder, number, 'npy'), lambda file: _save(file, vectors_ND))
+  max_norm = 0.0 if vectors_ND is None else largest_norm(vectors_ND)
+  shard = Shard(len(passages), num_bad, num_cut, max_norm, after)
+  if vectors_ND is not None:
+    write_array(_named(folder, number, 'npy'), vectors_ND)
   write_whole(_named(folder, number, 'jsonl'), lambda file: file.write_bytes(b''.join(lines)))
-  write_whole(_named(folder, number, 'offsets.npy'), lambda file: _save(file, offsets))
+  write_array(_named(folder, number, 'offsets.npy'), offsets)
   write_whole(_named(folder, number, 'json'),
               lambda file: file.write_text(json.dumps(dataclasses.asdict(shard))))
   return shard
 
 
-def _save(file: pathlib.Path, array: np.ndarray) -> None:
-  with file.open('wb') as stream:  # by its name, NumPy would add a suffix
-    np.save(stream, array)
+def _line(passage: types.Passage) -> bytes:
+  parts = [passage.title, passage.text, *([passage.id] if passage.id else [])]
+  return json.dumps(parts, ensure_ascii=False).encode() + b'\n'
+
+
+def write_array(file: pathlib.Path, array: np.ndarray) -> None:
+  """Has all of it there, or nothing."""
+  def save(new):
+    with new.open('wb') as stream:  # by its name, NumPy would add a suffix
+      np.save(stream, array)
+
+  write_whole(file, save)
 
 
 def _named(folder: pathlib.Path, number: int, suffix: str) -> pathlib.Path:
@@ -144,7 +155,8 @@ class Passages:
       raise IndexError(f'passage {index} is outside 0 to {len(self) - 1}')
     shard = int(np.searchsorted(self._begins, index, 'right')) - 1
     begin, end = self._offsets[shard][index - self._begins[shard]:][:2]
-    return types.Passage(*json.loads(self._texts[shard][begin:end]))
+    title, text, *ids = json.loads(self._texts[shard][begin:end])
+    return types.Passage(title, text, id=ids[0] if ids else '')
 
 
 def _map(file: pathlib.Path) -> mmap.mmap:

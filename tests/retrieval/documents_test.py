@@ -58,6 +58,16 @@ def test_reading_goes_on_from_any_place(name, tmp_path):
     assert list(documents.read(files, document.after)) == whole[i + 1:]
 
 
+def test_parts_have_so_many_passages_and_say_where_the_next_begins():
+  good, bad = types.Passage('a', 'b'), None
+  found = [documents.Document(passage, documents.Place(0, 10 * i, i))
+           for i, passage in enumerate([bad, good, good, bad, good, good, bad, bad], 1)]
+  assert [(len(part.passages), part.num_bad, part.after.line)
+          for part in documents.parts(found, 2)] == [(2, 1, 3), (2, 1, 6), (0, 2, 8)]
+  assert [len(part.passages) for part in documents.parts(found[1:3], 2)] == [2]
+  assert list(documents.parts([], 2)) == []
+
+
 def test_files_that_cannot_be_read(tmp_path):
   with pytest.raises(FileNotFoundError, match='a.jsonl is not there'):
     list(documents.read([tmp_path / 'a.jsonl']))

@@ -9,7 +9,8 @@ from mem1_jax import types
 from mem1_jax.retrieval import store
 from mem1_jax.retrieval.documents import Place
 
-PASSAGES = [types.Passage(f'title {i}', f'Zeile\n{i} ü "x"' * i) for i in range(5)]
+PASSAGES = [types.Passage(f'title {i}', f'Zeile\n{i} ü "x"' * i, id='p3' * (i == 3))
+            for i in range(5)]
 VECTORS = np.arange(15, dtype=np.float16).reshape(5, 3)
 
 
@@ -35,6 +36,14 @@ def test_what_was_written_is_found_again(tmp_path):
   for index in (-1, 5):
     with pytest.raises(IndexError, match=f'passage {index} is outside 0 to 4'):
       passages[index]
+
+
+def test_a_shard_may_have_no_vectors(tmp_path):
+  store.write_manifest(tmp_path, {})
+  shard = store.write_shard(tmp_path, 0, PASSAGES, None, 0, 0, Place())
+  assert store.shards(tmp_path) == [shard] and shard.max_norm == 0
+  assert list(store.Passages(tmp_path)) == PASSAGES
+  assert not (tmp_path / 'shards' / '00000.npy').exists()
 
 
 def test_a_shard_without_its_last_file_is_not_there(tmp_path):
