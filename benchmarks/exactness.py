@@ -31,8 +31,7 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mem1_jax import assemble, domains, initial  # noqa: E402
-from mem1_jax.main import load_config  # noqa: E402
+from mem1_jax import assemble, configs, domains, initial  # noqa: E402
 from mem1_jax.memory import layout  # noqa: E402
 from mem1_jax.ops.attention import IMPLEMENTATIONS  # noqa: E402
 from mem1_jax.ops.logprobs import token_logprobs  # noqa: E402
@@ -47,7 +46,7 @@ MICRO_ROWS = 4
 
 def prepare(args, dtype):
   """The config with capacities that fit training turns, its tokenizer, policy and parameters."""
-  config = load_config(args.config, [])
+  config = configs.load(args.config, [])
   config.init = args.init or config.init
   config.agent, config.model.dtype, config.model.param_dtype = 'mem1', dtype, dtype
   config.rollout.num_slots = args.episodes

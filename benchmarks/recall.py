@@ -32,8 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
-from mem1_jax import index, metrics, progress  # noqa: E402
-from mem1_jax.main import load_config  # noqa: E402
+from mem1_jax import configs, index, metrics, progress  # noqa: E402
 from mem1_jax.retrieval import bm25, documents, nearest, recall, rerank  # noqa: E402
 from mem1_jax.retrieval import dense as dense_retrieval  # noqa: E402
 from mem1_jax.retrieval.dense import texts  # noqa: E402
@@ -65,7 +64,7 @@ def hotpotqa(args):
   raw = json.loads((args.data / 'questions_100.json').read_text())
   questions = [q['question'] for q in raw]
   gold = [{title for title, _ in q['supporting_facts']} for q in raw]
-  e = load_config('base', []).env
+  e = configs.load('base', []).env
   words, seconds = timed(lambda: bm25.BM25Retriever(
       corpus, k1=e.bm25_k1, b=e.bm25_b, title_weight=e.title_weight, cache_size=0))
   cells = {'bm25': {'index_s': seconds} | asked(lambda: words, questions, gold, args.repeats)}

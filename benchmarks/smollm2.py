@@ -21,8 +21,7 @@ import jax
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mem1_jax import assemble, checkpoint, evaluate, metrics, sft, train  # noqa: E402
-from mem1_jax.main import load_config  # noqa: E402
+from mem1_jax import assemble, checkpoint, configs, evaluate, metrics, sft, train  # noqa: E402
 
 # On a CPU for a look: short rows, little to roll out.
 _CHECK = ('sft.steps=3', 'sft.log_every=1', 'sft.rows_per_step=1', 'rows.length=2048',
@@ -45,7 +44,7 @@ def main():
   overrides = [f'--config.{text}' for text in _CHECK if args.check] + overrides
 
   def config(init):
-    c = load_config('smollm2_135m', overrides)
+    c = configs.load('smollm2_135m', overrides)
     c.init, c.tokenizer.path = init, args.init
     return c
 

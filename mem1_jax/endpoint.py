@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mem1_jax import assemble, domains
+from mem1_jax.retrieval import metrics_of
 from mem1_jax.retrieval.endpoint import check_secret
 from mem1_jax.rollout import completions
 from mem1_jax.rollout.remote import RemoteCollector
@@ -73,7 +74,8 @@ class RemoteEvaluator:
   """
 
   def __init__(self, config: Any, tokenizer: Tokenizer, environment: Any):
-    self._config, e, r = config, config.endpoint, config.rollout
+    self._config, self._environment = config, environment
+    e, r = config.endpoint, config.rollout
     agent = assemble.make_agent(config, tokenizer)
     self._model = ServedModel(e.url, sampling(config), Limits(e.timeout, e.patience, e.tries),
                               key=key(e.key_variable))
@@ -89,7 +91,10 @@ class RemoteEvaluator:
     """Episodes of tasks 0…num_tasks-1 of `objectives` questions each; see `RemoteCollector.run`."""
     composer = domains.make_composer(self._config, split, objectives)
     jobs = [Job(composer.task(i), i) for i in range(num_tasks)]
-    return self._collector.run(jobs, max_tokens, on_done)
+    before = metrics_of(self._environment)
+    trajectories, stats = self._collector.run(jobs, max_tokens, on_done)
+    stats.counts = {name: n - before[name] for name, n in metrics_of(self._environment).items()}
+    return trajectories, stats
 
   def account(self) -> dict[str, Any]:
     """What the server reported since the last account, as JSON."""

@@ -5,9 +5,7 @@ overrides of its knobs, such as `--config.ppo.clip=0.1`; configs/base.py lists t
 """
 
 import argparse
-import ast
 import functools
-import importlib.util
 import json
 import os
 import pathlib
@@ -23,51 +21,6 @@ from mem1_jax.types import Task
 
 _DOCUMENTS = ('.jsonl or .jsonl.gz with a line of {"contents": "\\"Title\\"\\nText"} or {"title": …, '
               '"text": …} each; .json of {title: text or sentences}')
-
-
-def load_config(name: str, overrides: list[str]) -> ConfigDict:
-  """The config of a file or a packaged name, with `--config.key=value` overrides applied.
-
-  Raises:
-    ValueError: on an argument that is no override, an unknown knob or a value of another type.
-  """
-  path, _, argument = configs.resolve(name).partition(':')
-  spec = importlib.util.spec_from_file_location('mem1_jax_config', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config(argument) if argument else module.get_config()
-  for text in overrides:
-    key, equals, value = text.removeprefix('--config.').partition('=')
-    if not text.startswith('--config.') or not equals:
-      raise ValueError(f'argument {text!r} is unknown; overrides look like --config.ppo.clip=0.1')
-    _override(config, key, value)
-  return config
-
-
-def _override(config: ConfigDict, key: str, text: str):
-  *groups, leaf = key.split('.')
-  try:
-    node = config
-    for group in groups:
-      node = node[group]
-    old = node[leaf]
-  except (KeyError, AttributeError, TypeError) as error:
-    raise ValueError(f'--config.{key}: {error.args[0] if error.args else error}') from error
-  value = text if isinstance(old, str) else _literal(key, text)
-  if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-    value = float(value)
-  if isinstance(old, tuple) and isinstance(value, int):
-    value = (value,)
-  if type(value) is not type(old):
-    raise ValueError(f'--config.{key}={text}: expected {type(old).__name__}, like {old!r}.')
-  node[leaf] = value
-
-
-def _literal(key: str, text: str):
-  try:
-    return ast.literal_eval({'true': 'True', 'false': 'False'}.get(text.lower(), text))
-  except (ValueError, SyntaxError) as error:
-    raise ValueError(f'--config.{key}={text}: not a Python literal; quote strings.') from error
 
 
 def train(config: ConfigDict, args: argparse.Namespace):
@@ -335,7 +288,7 @@ def run(argv: list[str] | None = None):
   """Entry point; user errors end with one line and status 2."""
   args, rest = _parser().parse_known_args(argv)
   try:
-    config = load_config(args.config, rest)
+    config = configs.load(args.config, rest)
     if config.endpoint.url and args.command != 'evaluate':
       raise ValueError(f'endpoint.url {config.endpoint.url!r} is for `evaluate`; leave it out here')
     if 'distributed' in args:

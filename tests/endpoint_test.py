@@ -53,6 +53,7 @@ def test_a_model_behind_an_endpoint_does_what_it_does_here(agent):
       evaluator.close()
     assert told(there) == told(here)
     assert remote_stats.num_turns == stats.num_turns
+    assert remote_stats.counts == stats.counts and stats.counts['shown_passages'] > TASKS
     assert [evaluate.measure(t) | {'seconds': 0} for t in there] == [
         evaluate.measure(t) | {'seconds': 0} for t in here]
 

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from mem1_jax import domains, main
+from mem1_jax import configs, domains, main
 from mem1_jax.data import verl
 
 
 def test_overrides_change_knobs_and_keep_their_types():
-  config = main.load_config('base', ['--config.ppo.clip=1', '--config.agent=full_context',
+  config = configs.load('base', ['--config.ppo.clip=1', '--config.agent=full_context',
                                      '--config.eval.objectives=2,4', '--config.ppo.whiten=false',
                                      '--config.data.objectives=3'])
   assert config.ppo.clip == 1.0 and isinstance(config.ppo.clip, float)
@@ -27,7 +27,7 @@ def test_overrides_change_knobs_and_keep_their_types():
 ])
 def test_bad_overrides_are_refused(argument, message):
   with pytest.raises(ValueError, match=message):
-    main.load_config('base', [argument])
+    configs.load('base', [argument])
 
 
 def test_a_mistake_ends_with_one_line_and_status_2(capsys):
@@ -67,7 +67,7 @@ def test_tasks_are_written_and_read_as_the_very_same(tmp_path, capsys, name, dom
   said = capsys.readouterr()
   assert f'verl:{out}' in said.out and 'tasks 30/30' in said.err
   written = verl.read_tasks(out)[0]
-  composed = domains.make_training_composer(main.load_config('base', [
+  composed = domains.make_training_composer(configs.load('base', [
       f'--config.domain={domain}', '--config.data.objectives=1,3'])).tasks(range(4, 34))
   assert written == composed and [task.id for task in written] == [task['id'] for task in shown]
   main.run(['tasks', *knobs, '-n', '30', '--json', f'--config.data.source=verl:{out}',

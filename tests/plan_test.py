@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from mem1_jax import main, plan
+from mem1_jax import configs, main, plan
 from mem1_jax.parallel import topology
 from mem1_jax.roofline import Cost
 from tests.tiny import tiny_config
@@ -21,7 +21,7 @@ TINY = ['--config=atlas', '--config.model.name=tiny', '--config.mesh.fsdp=2',
 def small():
   """The plan of the tiny model on four chips, from the TPU compiler."""
   pytest.importorskip('libtpu')
-  return plan.make(main.load_config('atlas', TINY[1:]), 'v5e:2x2')
+  return plan.make(configs.load('atlas', TINY[1:]), 'v5e:2x2')
 
 
 def test_a_small_run_fits(small):
@@ -127,7 +127,7 @@ def test_the_compilers_own_refusal_is_read(message, gib):
 def test_a_program_that_the_compiler_refuses_does_not_fit():
   """Tokens of many slots at a time: 16 GiB of activations on one chip."""
   pytest.importorskip('libtpu')
-  config = main.load_config('atlas', TINY[1:] + [
+  config = configs.load('atlas', TINY[1:] + [
       '--config.mesh.data=4', '--config.mesh.fsdp=1', '--config.ppo.num_rows=4096',
       '--config.ppo.micro_rows=2048', '--config.ppo.minibatches=2', '--config.ppo.logprob_chunk=1024',
       '--config.model.attention=reference', '--config.rows.length=4096'])
@@ -141,6 +141,6 @@ def test_a_program_that_the_compiler_refuses_does_not_fit():
 @pytest.mark.parametrize('name, fits', [('v5p:2x4x4', True), ('v5e:2x2', False)])
 def test_seven_billion_parameters(name, fits):
   pytest.importorskip('libtpu')
-  made = plan.make(main.load_config('qwen2p5_7b_2obj', []), name)
+  made = plan.make(configs.load('qwen2p5_7b_2obj', []), name)
   assert made.fits is fits
   assert fits or any(remedy.startswith('lora.rank=16') for remedy in made.remedies)

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from mem1_jax import main
+from mem1_jax import configs
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAMES = sorted(path.stem for path in (ROOT / 'configs').glob('[!_]*.py'))
@@ -21,13 +21,13 @@ def _knobs(config, prefix=''):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_every_config_loads_and_refuses_unknown_knobs(name):
-  config = main.load_config(name, [])
-  assert set(_knobs(config)) == set(_knobs(main.load_config('base', [])))
+  config = configs.load(name, [])
+  assert set(_knobs(config)) == set(_knobs(configs.load('base', [])))
   with pytest.raises(AttributeError):
     config.nonsense = 1
 
 
-@pytest.mark.parametrize('knob', sorted(_knobs(main.load_config('base', []))))
+@pytest.mark.parametrize('knob', sorted(_knobs(configs.load('base', []))))
 def test_every_knob_is_read(knob):
   leaf = knob.rpartition('.')[2]
   readers = [path for path in (ROOT / 'mem1_jax').glob('*.py')
