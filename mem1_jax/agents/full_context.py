@@ -25,7 +25,8 @@ class FullContextAgent:
   is_append_only: bool = True
 
   def prompt(self, task: Task, rng: np.random.Generator | None) -> Segment:
-    return stretch_prompt(encode_task(self.tokenizer, task, self.prompt_style), self.gaps, rng)
+    lines = encode_task(self.tokenizer, task, self.prompt_style, 'full_context')
+    return stretch_prompt(lines, self.gaps, rng)
 
   def context(self, prompt: Segment, turns: Sequence[TurnRecord], information: str,
               rng: np.random.Generator | None) -> tuple[Context, int]:
