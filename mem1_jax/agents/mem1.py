@@ -9,13 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mem1_jax.agents import turns as turns_lib
 from mem1_jax.memory import state
 from mem1_jax.memory.positions import Gaps, stretch_prompt, turn_gap
-from mem1_jax.text.prompts import encode_information, encode_task
+from mem1_jax.text.prompts import encode_task
 from mem1_jax.text.tokenizer import Tokenizer
-from mem1_jax.types import ActionKind, Context, Segment, Task, TurnRecord
-
-_NOTHING = Segment((), (), ())
+from mem1_jax.types import Context, Segment, Task, TurnRecord
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,31 +28,12 @@ class Mem1Agent:
   is_append_only: bool = False
 
   def prompt(self, task: Task, rng: np.random.Generator | None) -> Segment:
-    return stretch_prompt(encode_task(self.tokenizer, task, self.prompt_style), self.gaps, rng)
+    lines = encode_task(self.tokenizer, task, self.prompt_style, 'mem1')
+    return stretch_prompt(lines, self.gaps, rng)
 
   def context(self, prompt: Segment, turns: Sequence[TurnRecord], information: str,
               rng: np.random.Generator | None) -> tuple[Context, int]:
     if not turns:
       return state.first_context(prompt), len(prompt) - 1
-    kept, num_cut = self._kept(turns, information)
-    block, num_more = encode_information(self.tokenizer, information,
-                                         self.context_capacity - len(kept))
-    context = state.carry(kept, block, prompt.positions[-1] + 1, turn_gap(self.gaps, rng),
-                          num_cut + num_more)
-    return context, len(prompt)
-
-  def _kept(self, turns: Sequence[TurnRecord], information: str) -> tuple[Segment, int]:
-    """What stays of earlier turns, and how many tokens of a reply had to go to make room."""
-    first_malformed = len(turns)
-    while first_malformed and turns[first_malformed - 1].action.kind is ActionKind.MALFORMED:
-      first_malformed -= 1
-    if first_malformed == 0:
-      return _NOTHING, 0
-    written = turns[first_malformed - 1].written
-    if first_malformed == len(turns):
-      return written, 0
-    with_reply = turns[first_malformed].context.segment
-    correction, _ = encode_information(self.tokenizer, information, self.context_capacity)
-    if len(with_reply) + len(correction) <= self.context_capacity:
-      return with_reply, 0
-    return written, len(with_reply) - len(written)
+    last = turns_lib.last(self.tokenizer, turns, information, self.context_capacity)
+    return turns_lib.read_again(prompt, (), last, turn_gap(self.gaps, rng))
