@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
   c = ConfigDict()
   c.domain = 'qa'  # qa (search, answer) | web (open pages, too) | webshop (search, click, buy)
   c.seed = 0  # of everything drawn: tasks, sampling, gaps, minibatches
-  c.agent = 'mem1'  # mem1 | full_context
+  c.agent = 'mem1'  # agents/: mem1 | full_context | truncation | threshold | amem
   c.init = ''  # parameters to start from: a folder, atlas/NAME, hf:NAME, gguf:NAME; '' for random
   c.prompt_style = 'atlas'  # text/prompts.py: atlas (terse) | base (full instructions) | chatml
   c.critic = 'separate'  # separate (a network) | lora (on the initial one) | head (on the actor)
@@ -119,6 +119,11 @@ def get_config() -> ConfigDict:
   c.rollout.max_tokens = 96  # tokens a training turn may generate, ≤ turn_capacity
   c.rollout.max_repetition = 32  # tokens that repeat the 1 to 8 before them end a turn; 0: never
   c.rollout.temperature = 1.0  # > 0 (paper: 1)
+
+  c.memory = ConfigDict()  # of truncation, threshold and amem; the last turn is read in any case
+  c.memory.budget = 256  # tokens, ≤ rollout.context_capacity: so much they read beside the question
+  c.memory.notes = 3  # amem: notes in view, at most
+  c.memory.encoder = ''  # amem: folder or hf:NAME of a sentence encoder; '': notes by shared words
 
   c.gaps = ConfigDict()  # random position gaps in training (after arXiv 2305.16843)
   c.gaps.prompt = 512  # most positions skipped between the lines of a question

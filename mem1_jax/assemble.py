@@ -1,14 +1,20 @@
 """From a config to parts of model, rollout and learner; tasks and worlds are domains.py's."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from mem1_jax import initial
+from mem1_jax.agents.agent import Agent
+from mem1_jax.agents.amem import AMemAgent, Embed, hashed_words
 from mem1_jax.agents.full_context import FullContextAgent
 from mem1_jax.agents.mem1 import Mem1Agent
+from mem1_jax.agents.threshold import ThresholdAgent
+from mem1_jax.agents.truncation import TruncationAgent
 from mem1_jax.arrays import Params
 from mem1_jax.data import pipeline, sources
 from mem1_jax.data.mixture import TaskSource
@@ -16,12 +22,14 @@ from mem1_jax.memory.positions import Gaps
 from mem1_jax.model import ModelConfig, Policy, build_policy, lora, named_config, precision, quantize
 from mem1_jax.optim import OptimConfig
 from mem1_jax.parallel.mesh import MeshConfig, make_mesh
+from mem1_jax.retrieval.dense import SentenceEncoder
 from mem1_jax.rl.config import PPOConfig
 from mem1_jax.rollout.engine import Engine, EngineConfig
 from mem1_jax.text.prompts import check_tokenizer
 from mem1_jax.text.tokenizer import HuggingFaceTokenizer, SentencePieceTokenizer, Tokenizer
 
-AGENTS = {'mem1': Mem1Agent, 'full_context': FullContextAgent}
+AGENTS = {'mem1': Mem1Agent, 'full_context': FullContextAgent, 'truncation': TruncationAgent,
+          'threshold': ThresholdAgent, 'amem': AMemAgent}
 CRITICS, REFERENCES = ('separate', 'lora', 'head'), ('initial', 'none')
 ROLLOUT_WEIGHTS = ('same', 'int8')
 _CHECKED_TASKS = 256  # whose questions are measured before anything is compiled
@@ -36,14 +44,53 @@ def make_tokenizer(config: Any) -> Tokenizer:
   raise ValueError(f'tokenizer.kind {kind!r} is unknown; choose sentencepiece or huggingface.')
 
 
-def make_agent(config: Any, tokenizer: Tokenizer):
-  """The agent that `config.agent` names."""
+def agent_class(config: Any) -> type[Agent]:
+  """What `config.agent` names, which tells whether it is append-only.
+
+  Raises:
+    ValueError: there is no such agent.
+  """
   if config.agent not in AGENTS:
     raise ValueError(f'agent {config.agent!r} is unknown; choose one of {sorted(AGENTS)}.')
+  return AGENTS[config.agent]
+
+
+def make_agent(config: Any, tokenizer: Tokenizer) -> Agent:
+  """The agent that `config.agent` names.
+
+  Raises:
+    ValueError: there is no such agent, or knobs that it does not take.
+    FileNotFoundError: its encoder is not there.
+  """
+  make, m = agent_class(config), config.memory
   check_tokenizer(tokenizer, config.prompt_style)
   gaps = Gaps(config.gaps.prompt, config.gaps.turn, config.gaps.probability)
-  return AGENTS[config.agent](tokenizer, config.rollout.context_capacity, config.prompt_style,
-                              gaps)
+  own = {TruncationAgent: lambda: (m.budget,), ThresholdAgent: lambda: (m.budget,),
+         AMemAgent: lambda: (m.budget, m.notes, make_embed(m.encoder))}
+  return make(tokenizer, config.rollout.context_capacity, config.prompt_style, gaps,
+              *own.get(make, tuple)())
+
+
+@functools.cache
+def make_embed(name: str) -> Embed:
+  """What makes texts comparable: words alone for '', else the encoder of that name.
+
+  Raises:
+    FileNotFoundError: the encoder is not there.
+    ValueError: what is there is none.
+  """
+  if not name:
+    return hashed_words
+  encoder = SentenceEncoder(initial.folder(name))
+  encoder.warm_up()  # what compiles later would count as a recompile of the run
+
+  @functools.lru_cache(maxsize=65536)
+  def embed(text: str, is_query: bool) -> np.ndarray:
+    tokenize = encoder.tokenize_queries if is_query else encoder.tokenize_passages
+    with jax.transfer_guard('allow'):
+      return encoder.encode_queries(tokenize([text]))[0]  # its program by row: notes come singly
+
+  return embed
 
 
 def check_room(config: Any, agent: Any, composer: Any):

@@ -94,7 +94,7 @@ def tasks(config: ConfigDict, args: argparse.Namespace):
                         'answers': [q.answers for q in task.questions], 'hops': task.hops}))
       continue
     print(f'task {task.id} · {len(task.questions)} objectives · {task.hops} hops')
-    print(task_prompt(task, config.prompt_style), end='')
+    print(task_prompt(task, config.prompt_style, config.agent), end='')
     for label, question in zip(task.labels, task.questions):
       steps = ' → '.join((*question.chain, question.answers[0]))
       print(f'  {label} {steps}')

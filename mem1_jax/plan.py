@@ -113,7 +113,7 @@ def make(config: Any, topology_name: str, say: Callable[[str], None] = logging.i
   sizes = assemble.model_config(config)
   policy = assemble.make_policy(config, _Tokenizer(sizes.vocab_size), devices)
   programs = train.make_programs(config, _Tokenizer(sizes.vocab_size), policy,
-                                 assemble.AGENTS[config.agent].is_append_only)
+                                 assemble.agent_class(config).is_append_only)
   config = config.copy_and_resolve_references()
   config.mesh.update(policy.mesh.shape)
   refilled = programs.engine.num_groups * programs.engine.refill_rows

@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 
 from mem1_jax import assemble, checkpoint, domains
+from mem1_jax.agents import amem
+from mem1_jax.metrics import CompileCounter
 from mem1_jax.model import named_config
+from mem1_jax.retrieval.dense import SentenceEncoder
+from tests.retrieval.dense import bert_small
 from tests.tiny import tiny_config
 
 
@@ -20,6 +24,39 @@ def test_a_config_makes_parts_that_fit_one_another():
   small = assemble.make_engine(config, policy, tokenizer, is_append_only=False)
   large = assemble.make_engine(config, policy, tokenizer, is_append_only=True)
   assert small.config.cache_capacity == 64 + 160 + 32 and large.config.cache_capacity == 1024
+
+
+@pytest.mark.parametrize('name, more', [
+    ('mem1', {}), ('full_context', {}), ('truncation', {'budget': 70}), ('threshold', {'budget': 70}),
+    ('amem', {'budget': 70, 'num_notes': 5, 'embed': amem.hashed_words})])
+def test_an_agent_gets_its_own_knobs(name, more):
+  config = tiny_config()
+  config.agent, config.memory.budget, config.memory.notes = name, 70, 5
+  agent = assemble.make_agent(config, assemble.make_tokenizer(config))
+  assert type(agent) is assemble.agent_class(config) is assemble.AGENTS[name]
+  assert agent.is_append_only == (name == 'full_context')
+  assert {key: getattr(agent, key) for key in more} == more
+  config.memory.budget = 161
+  with (pytest.raises(ValueError, match='memory.budget 161 is more than the 160')
+        if more else contextlib.nullcontext()):
+    assemble.make_agent(config, assemble.make_tokenizer(config))
+
+
+def test_notes_may_be_compared_by_an_encoder(tmp_path):
+  config = tiny_config()
+  config.agent, config.memory.budget = 'amem', 70
+  folder = tmp_path / 'e5'
+  config.memory.encoder = str(bert_small.write(folder))
+  embed = assemble.make_agent(config, assemble.make_tokenizer(config)).embed
+  encoder = SentenceEncoder(folder)
+  note, asked = embed('Oslo', False), embed('Oslo', True)
+  np.testing.assert_array_equal(asked, encoder.encode_queries(encoder.tokenize_queries(['Oslo']))[0])
+  np.testing.assert_allclose(
+      note, encoder.encode_passages(encoder.tokenize_passages(['Oslo']))[0], atol=1e-5)
+  assert embed('Oslo', False) is note
+  compiles = CompileCounter()
+  embed('Norway and the country that lies beside it', False)
+  assert compiles.names == []
 
 
 @pytest.mark.parametrize('key, value, make', [

@@ -24,10 +24,10 @@ def first_rows(config):
   return next(sft.rows(config, assemble.make_tokenizer(config)))
 
 
-@pytest.mark.parametrize('agent', ['mem1', 'full_context'])
+@pytest.mark.parametrize('agent', list(assemble.AGENTS))
 def test_expert_rows_predict_thoughts_and_actions_only(agent):
   config = config_for('expert')
-  config.agent = agent
+  config.agent, config.memory.budget = agent, 150
   episodes = first_rows(config)
   generated = episodes.tags.kind[episodes.tags.is_generated]
   assert set(generated.tolist()) == {Kind.STATE, Kind.ACTION}

@@ -1,7 +1,7 @@
 """A scripted expert that knows each question's relations and where to begin.
 
-It plays the environment as the two agents would, in their formats, and its
-trajectories train them (sft.py). What it writes in a turn:
+It plays the environment as an agent would (agents/), and its trajectories train it (sft.py).
+There are two formats: of full context, and of all agents that forget. What it writes in a turn:
 
     constant memory   <think> currency is pounds.[zb]: pounds;*>[kf]: Oslo;>[zb]: pounds;>[xa]
                       Name the capital of the country of Cusco. = capital of country @</think>
@@ -15,9 +15,9 @@ the next label: so that never depends on a place in a list. After them comes the
 hand: copied, then reduced to what is to be looked up; `@` says that the search names where,
 and the next turn says `[xa] capital @`, and searches for Peru: a name stands once in a turn,
 so what follows it is never in doubt. What a document does not say is unknown, and so is the
-answer. The constant-memory agent rewrites the whole list each turn; the full-context agent,
-which can read its earlier turns, writes what is new. The last turn writes the list as its
-answer:
+answer. An agent that forgets rewrites the whole list each turn, whatever else is still in view:
+the last turn, which it always reads, is enough to go on. The full-context agent writes what is
+new. The last turn writes the list as its answer:
 
     <think> capital is Lima.[xa]: Lima;>.</think>
     <answer> *>[kf]: Oslo;>[zb]: pounds;>[xa]: Lima;>.</answer>

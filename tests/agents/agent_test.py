@@ -5,14 +5,13 @@ import pytest
 
 from mem1_jax import types
 from mem1_jax.agents import expert
-from mem1_jax.agents.full_context import FullContextAgent
+from mem1_jax.agents.amem import AMemAgent
 from mem1_jax.agents.mem1 import Mem1Agent
-from mem1_jax.data import sources
 from mem1_jax.env import qa
 from mem1_jax.memory.positions import Gaps
-from mem1_jax.text.tokenizer import SentencePieceTokenizer
+from tests.agents import by_hand
+from tests.agents.by_hand import TOKENIZER
 
-TOKENIZER = SentencePieceTokenizer(sources.tokenizer_path())
 QUESTIONS = (
     types.Question('a', 'Capital of Norway?', ('Oslo',), 1, ('Norway',), ('Oslo',), ('capital',)),
     types.Question('b', 'Currency of the country of Cusco?', ('sol',), 2, ('Cusco', 'Peru'),
@@ -34,10 +33,10 @@ def play(agent, rng):
   return expert.play(TASK, agent, qa.QAEpisode(TASK, Shelf(), CONFIG), TOKENIZER, rng)
 
 
-@pytest.mark.parametrize('make', [Mem1Agent, FullContextAgent])
+@pytest.mark.parametrize('make', by_hand.AGENTS)
 @pytest.mark.parametrize('gap', [0, 30])
 def test_the_cache_holds_what_the_agent_sees(make, gap):
-  agent = make(TOKENIZER, 300, 'atlas', Gaps(gap, gap, 1.0))
+  agent = by_hand.make(make, 300, Gaps(gap, gap, 1.0), notes=9)
   trajectory = play(agent, np.random.default_rng(1) if gap else None)
   prompt, turns = trajectory.prompt, trajectory.turns
   assert len(turns) == 4 and trajectory.is_append_only == agent.is_append_only
@@ -49,6 +48,7 @@ def test_the_cache_holds_what_the_agent_sees(make, gap):
     assert context.segment.ids == turns[j].context.segment.ids
     keeps.append(keep)
   ids, positions, everything = list(prompt.ids[:-1]), list(prompt.positions[:-1]), ''
+  last, notes = '', ['']
   for j, (turn, keep) in enumerate(zip(turns, keeps)):
     context = turn.context.segment
     assert keep <= len(ids)
@@ -57,10 +57,11 @@ def test_the_cache_holds_what_the_agent_sees(make, gap):
     assert (np.diff(positions) >= 1).all()
     assert len(turn.written) == turn.written.positions[-1] - context.positions[-1]
     block = TOKENIZER.decode(context.ids[turn.context.num_carried:])
-    last = TOKENIZER.decode(turns[j - 1].written.ids) if j and not agent.is_append_only else ''
     now = TOKENIZER.decode(turn.written.ids)
     everything += block + now
-    seen = everything if agent.is_append_only else last + block + now
-    assert TOKENIZER.decode(ids) == TOKENIZER.decode(prompt.ids) + seen
+    seen = {Mem1Agent: last + block + now, AMemAgent: ''.join(notes) + last + block + now}
+    assert TOKENIZER.decode(ids) == TOKENIZER.decode(prompt.ids) + seen.get(make, everything)
+    notes += [last.partition('</think>')[2] + block] if j else []
+    last = now
     if not gap:
       assert positions == list(range(len(ids)))

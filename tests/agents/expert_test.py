@@ -1,4 +1,4 @@
-"""The expert's text on a real task of the atlas, for both agents, and what it refuses."""
+"""The expert's text on a real task of the atlas, for each agent, and what it refuses."""
 
 import numpy as np
 import pytest
@@ -12,12 +12,11 @@ from mem1_jax.env.qa import QAConfig, QAEnvironment
 from mem1_jax.memory import layout
 from mem1_jax.memory.positions import Gaps
 from mem1_jax.retrieval.bm25 import BM25Retriever
-from mem1_jax.text.tokenizer import SentencePieceTokenizer
+from tests.agents import by_hand
+from tests.agents.by_hand import TOKENIZER
 
-TOKENIZER = SentencePieceTokenizer(sources.tokenizer_path())
 CONFIG = QAConfig(top_k=1, max_passage_chars=1000, slack=3, max_turns=None)
-AGENTS = {make: make(TOKENIZER, 300, 'atlas', Gaps(0, 0, 0.0))
-          for make in (Mem1Agent, FullContextAgent)}
+AGENTS = {make: by_hand.make(make, 300) for make in by_hand.AGENTS}
 
 
 @pytest.fixture(scope='module')
@@ -76,6 +75,23 @@ def test_the_full_context_agents_text(environment):
       f'<think> {two.relations[1]} is {b}.[zb]: {b};>.</think>'
       f'<answer> *>[kf]: {a};>[zb]: {b};>.</answer>']
   assert (played.reward, played.is_append_only) == (2.0, True)
+
+
+@pytest.mark.parametrize('budget', [6, 200, 300])
+@pytest.mark.parametrize('make', by_hand.AGENTS[2:])
+def test_every_agent_that_forgets_can_be_played(environment, make, budget):
+  """The text is the constant-memory agent's, whatever else is in view: the last turn always is."""
+  t, agent = task(), by_hand.make(make, 300, budget=budget)
+  played = expert.play(t, agent, environment.start(t), TOKENIZER, None)
+  memory = expert.play(t, AGENTS[Mem1Agent], environment.start(t), TOKENIZER, None)
+  assert texts(played) == texts(memory)
+  assert (played.reward, played.is_append_only) == (2.0, False)
+  sizes = []
+  for turn, alone in zip(played.turns[1:], memory.turns[1:]):
+    last, seen = alone.context.segment.ids, turn.context.segment.ids
+    assert seen[-len(last):] == last and len(seen) <= max(budget, len(last))
+    sizes.append(len(seen) - len(last))
+  assert sizes[0] == 0 and (max(sizes) > 0) == (budget > 6)
 
 
 @pytest.mark.parametrize('make', list(AGENTS))

@@ -14,17 +14,15 @@ from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.compose import Composer
 from mem1_jax.env import web
 from mem1_jax.memory import layout
-from mem1_jax.memory.positions import Gaps
 from mem1_jax.retrieval.bm25 import BM25Retriever
 from mem1_jax.retrieval.web_record import Recorder, Replay
 from mem1_jax.retrieval.web_small import SmallWeb
-from mem1_jax.text.tokenizer import SentencePieceTokenizer
+from tests.agents import by_hand
+from tests.agents.by_hand import TOKENIZER
 
-TOKENIZER = SentencePieceTokenizer(sources.tokenizer_path())
 CONFIG = web.WebConfig(top_k=3, max_snippet_chars=200, max_name_chars=60, page_chars=600, slack=3,
                        max_turns=None)
-AGENTS = {make: make(TOKENIZER, 400, 'atlas', Gaps(0, 0, 0.0))
-          for make in (Mem1Agent, FullContextAgent)}
+AGENTS = {make: by_hand.make(make, 400) for make in by_hand.AGENTS}
 DOCUMENTS = [
     types.Passage('Patra', 'A city. Its larger neighbor is Athens. Its country is Greece.'),
     types.Passage('Patras', 'A town. Its country is Spain.'),
@@ -43,6 +41,13 @@ def site(documents=DOCUMENTS, chars=45):
 def play(retriever, pages=None, task=TASK, agent=Mem1Agent, config=CONFIG, **options):
   world = web.WebEnvironment(retriever, pages or retriever, config)
   return web_expert.play(task, AGENTS[agent], world.start(task), TOKENIZER, None, **options)
+
+
+@pytest.mark.parametrize('agent', by_hand.AGENTS[2:])
+def test_every_agent_that_forgets_can_be_played(agent):
+  played, memory = play(site(), agent=agent), play(site())
+  assert texts(played) == texts(memory) and played.reward == 2.0
+  assert len(played.turns[2].context.segment) > len(memory.turns[2].context.segment)
 
 
 def texts(trajectory):

@@ -16,12 +16,11 @@ from mem1_jax.env import shop, shop_goals, shop_pages, shop_reward, webshop
 from mem1_jax.memory import layout
 from mem1_jax.memory.positions import Gaps
 from mem1_jax.retrieval.bm25 import BM25Retriever
-from mem1_jax.text.tokenizer import SentencePieceTokenizer
+from tests.agents import by_hand
+from tests.agents.by_hand import TOKENIZER
 from tests.env import small_shop
 
-TOKENIZER = SentencePieceTokenizer(sources.tokenizer_path())
-AGENTS = {make: make(TOKENIZER, 800, 'atlas', Gaps(0, 0, 0.0))
-          for make in (Mem1Agent, FullContextAgent)}
+AGENTS = {make: by_hand.make(make, 800) for make in by_hand.AGENTS}
 
 
 def play(environment, task=small_shop.task(), agent=Mem1Agent, **options):
@@ -53,6 +52,13 @@ def test_the_full_context_agents_text():
   assert texts(played) == [
       f'<think> {steps} @</think><{kind}> {text}</{kind}>' for steps, kind, text in STEPS]
   assert played.reward == 1.0 and played.is_append_only
+
+
+@pytest.mark.parametrize('agent', by_hand.AGENTS[2:])
+def test_every_agent_that_forgets_can_be_played(agent):
+  played, memory = (play(small_shop.environment(), agent=a) for a in (agent, Mem1Agent))
+  assert texts(played) == texts(memory) and played.reward == 1.0
+  assert len(played.turns[2].context.segment) > len(memory.turns[2].context.segment)
 
 
 def test_it_turns_pages():

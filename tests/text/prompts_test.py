@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 import jinja2
 import pytest
 
-from mem1_jax import types
+from mem1_jax import assemble, types
 from mem1_jax.memory import segments
 from mem1_jax.text import prompts
 
@@ -64,6 +64,30 @@ def test_the_domain_picks_the_instructions():
   other = types.Question('g', '?', ('a',), domain='chess')
   with pytest.raises(ValueError, match="'chess' is unknown; use one of .'qa', 'web', 'webshop'"):
     prompts.task_prompt(types.Task('s', (other,), ('[kf]',), 'test'), 'base')
+
+
+@pytest.mark.parametrize('task', [TASK, WEB, SHOP])
+def test_each_agent_is_told_what_becomes_of_its_turns(task):
+  """Nothing else differs between them, and the terse style says nothing of it."""
+  texts = {agent: prompts.task_prompt(task, 'base', agent) for agent in prompts.RETENTION}
+  assert set(prompts.RETENTION) == set(assemble.AGENTS)
+  assert texts['mem1'] == prompts.task_prompt(task, 'base') and len(set(texts.values())) == 5
+  wanted = {'mem1': 'everything older is deleted', 'truncation': 'your latest turns stay readable',
+            'threshold': 'readable until there is no more room', 'amem': 'a few notes',
+            'full_context': 'Everything stays readable'}
+  stays = 'the instruction' if task is SHOP else 'these questions'
+  for agent, text in texts.items():
+    assert wanted[agent] in text and stays in text and 'and your plan.' in text
+    assert ('deleted' in text) == ('write your memory' in text) == (agent != 'full_context')
+    assert not re.search(r'[{}]', text)
+    assert prompts.task_prompt(task, 'atlas', agent) == prompts.task_prompt(task, 'atlas')
+    title, rules, retention, *others = text.split('\n\n')
+    assert [title, *others] == [p for i, p in enumerate(texts['mem1'].split('\n\n')) if i not in (1, 2)]
+
+
+def test_an_agent_without_instructions():
+  with pytest.raises(ValueError, match="agent 'oracle' can read; use one of .'amem', 'full_con"):
+    prompts.task_prompt(TASK, 'base', 'oracle')
 
 
 class ChatCharacters(Characters):
