@@ -171,7 +171,7 @@ def timeless(trajectory):
   return dataclasses.replace(trajectory, turns=turns, seconds=0.0)
 
 
-@pytest.mark.parametrize('agent', ['mem1', 'full_context'])
+@pytest.mark.parametrize('agent', list(small.AGENTS))
 def test_an_episode_is_the_same_alone_in_a_crowd_and_in_any_order(agent):
   """To the last bit of its log-probs: same program, other slots empty, full or refilled."""
   with small.exact_arithmetic('float32'):

@@ -34,6 +34,12 @@ def roll_out(dtype, agent, gap, temperature=1.0, params=None):
     ('mem1', 60, True, 0.7),
     ('full_context', 0, True, 1.0),
     ('full_context', 60, False, 1.0),
+    ('truncation', 60, True, 0.7),
+    ('truncation', 0, False, 1.0),
+    ('threshold', 60, True, 1.0),
+    ('threshold', 0, False, 0.7),
+    ('amem', 60, True, 0.7),
+    ('amem', 0, False, 1.0),
 ])
 def test_exact_on_every_turn(monkeypatch, dtype, agent, gap, is_led, temperature):
   if is_led:
@@ -47,6 +53,22 @@ def test_exact_on_every_turn(monkeypatch, dtype, agent, gap, is_led, temperature
     assert difference.max() <= TOLERANCE[dtype], (number, turn)
   logprobs = np.concatenate([turn.logprobs for t in trajectories for turn in t.turns])
   assert logprobs.std() > 0.5  # not a flat distribution, which anything would reproduce
+
+
+def kept(trajectory):
+  """How many earlier turns each turn reads again, in part at least, by the replies there."""
+  opening = small.tokenizer().encode('<information>')[0]
+  return [turn.context.segment.ids.count(opening) for turn in trajectory.turns[1:]]
+
+
+def test_those_turns_had_read_what_only_their_agent_keeps(monkeypatch):
+  small.lead(monkeypatch)
+  with small.exact_arithmetic('float64'):
+    seen = {agent: [kept(t) for t in roll_out('float64', agent, 60)] for agent in small.AGENTS}
+  assert all(some == [1] * 4 for agent in ('mem1', 'full_context') for some in seen[agent])
+  assert max(max(some) for some in seen['truncation']) > 1 < max(map(max, seen['amem']))
+  # It grew, dropped what it had, and grew again.
+  assert any((np.diff(some) > 0).any() and (np.diff(some) < 0).any() for some in seen['threshold'])
 
 
 def test_exact_with_adapters(monkeypatch):

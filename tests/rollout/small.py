@@ -13,8 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mem1_jax import types
+from mem1_jax.agents.amem import AMemAgent, hashed_words
 from mem1_jax.agents.full_context import FullContextAgent
 from mem1_jax.agents.mem1 import Mem1Agent
+from mem1_jax.agents.threshold import ThresholdAgent
+from mem1_jax.agents.truncation import TruncationAgent
 from mem1_jax.data import sources
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.compose import Composer
@@ -32,9 +35,12 @@ from mem1_jax.rollout.engine import Engine, EngineConfig
 from mem1_jax.rollout.slots import Job
 from mem1_jax.text.tokenizer import SentencePieceTokenizer
 
-# Two of the longest episodes fit a row: 64 + 5 * 12 + 4 * 64 = 380 tokens.
-ROW_LENGTH, MAX_TOKENS = 768, 12
-AGENTS = {'mem1': Mem1Agent, 'full_context': FullContextAgent}
+# Two of the longest episodes fit a row: 64 + 5 * 12 + 4 * 96 = 508 tokens.
+ROW_LENGTH, MAX_TOKENS = 1024, 12
+# (class, tokens that a turn may read, what else it takes). 96 tokens hold two turns, not three.
+AGENTS = {'mem1': (Mem1Agent, 64), 'full_context': (FullContextAgent, 64),
+          'truncation': (TruncationAgent, 96, 96), 'threshold': (ThresholdAgent, 96, 96),
+          'amem': (AMemAgent, 96, 96, 1, hashed_words)}
 
 
 @functools.cache
@@ -74,10 +80,10 @@ def model(dtype):
 
 @functools.cache
 def engine(dtype):
-  """One engine for both agents, so that it compiles once; its parameters may have adapters."""
+  """One engine for all agents, so that it compiles once; its parameters may have adapters."""
   policy, _ = model(dtype)
   config = EngineConfig(
-      num_slots=3, question_capacity=64, context_capacity=64, turn_capacity=16,
+      num_slots=3, question_capacity=64, context_capacity=96, turn_capacity=16,
       cache_capacity=384, prefill_chunk=32, num_valid=tokenizer().vocab_size)
   return Engine(policy, config, tokenizer().token_bytes, tokenizer().eos_id, tokenizer().pad_id,
                 params=sharding.whole(policy.mesh))
@@ -91,7 +97,8 @@ def programs(dtype):
 
 def collector(dtype, agent, gap):
   """Episodes of `agent` with position gaps of up to `gap`, 0 for none."""
-  agent = AGENTS[agent](tokenizer(), 64, 'atlas', Gaps(gap, gap, 0.7))
+  make, capacity, *more = AGENTS[agent]
+  agent = make(tokenizer(), capacity, 'atlas', Gaps(gap, gap, 0.7), *more)
   return Collector(engine(dtype), agent, environment().start, tokenizer().token_bytes, 0,
                    has_gaps=gap > 0)
 
