@@ -15,6 +15,7 @@ Definitions (arXiv 2506.15841, with and without the question in the context):
 """
 
 import contextlib
+import difflib
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +40,10 @@ from mem1_jax.types import Trajectory
 
 
 def contexts(trajectory: Trajectory) -> list[tuple[int, int]]:
-  """(tokens read, tokens written) of each turn's context, the question included."""
+  """(tokens read, tokens written) of each turn's context, the question included.
+
+  Where nothing is append-only, a turn's own context is all that it read beside the question.
+  """
   question, read, sizes = len(trajectory.prompt), len(trajectory.prompt), []
   for j, turn in enumerate(trajectory.turns):
     new = len(turn.context.segment) if j else 0  # turn 0 reads nothing but the question
@@ -134,6 +138,17 @@ class Evaluator:
     return self._collector.run(params, jobs, options, on_done=on_done)
 
 
+def _dropped(trajectory: Trajectory, j: int) -> list[int]:
+  """Ids that turn j read beside the question, or wrote, and that the next turn is without."""
+  turn, following = trajectory.turns[j], trajectory.turns[j + 1].context
+  before = [*(turn.context.segment.ids if j else ()), *turn.written.ids]
+  kept = list(following.segment.ids[:following.num_carried])
+  if before[len(before) - len(kept):] == kept:  # what stays is mostly the end
+    return before[:len(before) - len(kept)]
+  changes = difflib.SequenceMatcher(None, before, kept, autojunk=False).get_opcodes()
+  return [i for tag, begin, end, *_ in changes if tag != 'equal' for i in before[begin:end]]
+
+
 def record(trajectory: Trajectory, tokenizer: Tokenizer) -> dict[str, Any]:
   """A trajectory as JSON for people (report/console.py says what the keys mean)."""
   task, sizes = trajectory.task, contexts(trajectory)
@@ -151,7 +166,8 @@ def record(trajectory: Trajectory, tokenizer: Tokenizer) -> dict[str, Any]:
             following.segment.ids[following.num_carried:]),
         'action': {'kind': turn.action.kind.value, 'text': turn.action.text},
         'tokens_in_context': sum(sizes[j]),
-        'dropped': '' if is_last or trajectory.is_append_only else read[j],
+        'dropped': '' if is_last or trajectory.is_append_only else tokenizer.decode(
+            _dropped(trajectory, j)),
         'outage': turn.outage,
     })
   questions = [{'label': label, 'text': q.text, 'answers': q.answers, 'id': q.id}
@@ -224,7 +240,8 @@ def _local(config: Any) -> Iterator[tuple[Tokenizer, Callable[..., tuple]]]:
   tokenizer = assemble.make_tokenizer(config)
   policy = assemble.make_policy(config, tokenizer)
   params = assemble.acting_params(config, policy)
-  engine = assemble.make_engine(config, policy, tokenizer, config.agent == 'full_context',
+  is_append_only = assemble.agent_class(config).is_append_only
+  engine = assemble.make_engine(config, policy, tokenizer, is_append_only,
                                 min(config.eval.num_slots, config.eval.tasks))
   evaluator = Evaluator(config, engine, tokenizer, domains.make_environment(config))
 

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from mem1_jax import assemble, domains, evaluate, types
+from mem1_jax.agents import turns as turns_lib
 from mem1_jax.memory import state
 from mem1_jax.metrics import CompileCounter
 from mem1_jax.report import console
@@ -64,6 +65,35 @@ def test_full_context_by_hand():
   assert measured['dependency'] == (3 + 1) * 2 + (6 + 1.5) * 3 + (10 + 2) * 4
 
 
+def rereading():
+  """Reads turn 0 and 1 again at turn 2, then turn 2 and something new, with turn 0 again."""
+  whole = episode(False, lengths=(2, 3, 4, 1))
+  first, second, third, last = whole.turns
+  zero = second.context.segment
+  two = state.carry(turns_lib.join([zero, second.written]), (31,), 3)
+  three = state.carry(turns_lib.join([zero, third.written]), (32, 33), 3)
+  turns = (first, second, dataclasses.replace(third, context=two),
+           dataclasses.replace(last, context=three))
+  return dataclasses.replace(whole, turns=turns)
+
+
+def test_turns_that_are_read_again_count_again():
+  # Contexts: 3 | 3 + 2 + 1 | 3 + (3 + 3) + 1 | 3 + (3 + 4) + 2, then 2, 3, 4 and 1 are written.
+  assert evaluate.contexts(rereading()) == [(3, 2), (6, 3), (10, 4), (12, 1)]
+  measured = evaluate.measure(rereading())
+  assert (measured['peak_tokens_with_question'], measured['peak_tokens']) == (14, 11)
+  assert measured['dependency'] == (3 + 1) * 2 + (6 + 1.5) * 3 + (10 + 2) * 4 + (12 + .5) * 1
+
+
+def test_a_record_of_turns_that_are_read_again_drops_what_is_not():
+  turns = evaluate.record(rereading(), Letters())['turns']
+  zero, one, two = 'i20 i20 i30 ', 'i40 i40 i40 i31 ', 'i60 i60 i60 i60 '
+  assert [turn['dropped'] for turn in turns] == ['', '', one, '']
+  assert turns[2]['saw'] == 'i10 i11 i12 ' + zero + one
+  assert turns[3]['saw'] == 'i10 i11 i12 ' + zero + two + 'i32 i33 '
+  assert [turn['tokens_in_context'] for turn in turns] == [5, 9, 14, 13]
+
+
 def test_scores():
   measured = evaluate.measure(episode(False))
   assert (measured['em'], measured['em_per_question'], measured['f1']) == (1.0, 0.5, 1.0)
@@ -118,6 +148,22 @@ def test_records_can_be_shown_and_written(trajectory, tmp_path):
   out = io.StringIO()
   console.show(json.loads(lines[0]), to=Console(file=out, width=100))
   assert 'turn 3 · answer' in out.getvalue() and 'i40 i40 i40' in out.getvalue()
+
+
+@pytest.mark.parametrize('agent', ['truncation', 'threshold', 'amem'])
+def test_a_baseline_is_evaluated_with_the_parameters_that_ship(agent, tmp_path):
+  """Two questions each, at which more than the last turn is in view and never too much."""
+  config = tiny_config()
+  config.agent, config.init, config.model.name = agent, 'atlas/mem1', 'checkpoint'
+  config.eval.objectives, config.eval.tasks, config.eval.max_tokens = (2,), 4, 72
+  config.rollout.turn_capacity, config.rollout.context_capacity = 80, 200
+  config.memory.budget, config.env.turns = 150, '5'
+  cell = evaluate.run(config, tmp_path)['2']
+  assert (cell['episodes'], cell['overflow'], cell['faults']) == (4, 0, 0)
+  assert 2 < cell['turns'] <= 5 and cell['searches'] > 1 and cell['em'] <= 2
+  assert 150 / 2 < cell['peak_tokens'] <= 200 + 72
+  lines = [json.loads(line) for line in (tmp_path / f'{agent}-2.jsonl').read_text().splitlines()]
+  assert max(turn['saw'].count('<information>') for line in lines for turn in line['turns']) > 1
 
 
 def test_two_and_64_objectives_run_in_the_same_programs(tmp_path):
