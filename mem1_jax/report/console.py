@@ -8,8 +8,8 @@ The record is plain JSON:
 
 `saw` is all that was in the context when the turn began; `information` is the environment's
 reply; `action` is {'kind', 'text'}; `dropped` is the text that left the context when the turn
-ended ('' where nothing did). Other keys, such as `outage` (why a search could not be done), are
-for programs.
+ended ('' where nothing did); `tokens_in_context` is None where it was not recorded. Other keys,
+such as `outage` (why a search could not be done), are for programs and report/page.py.
 """
 
 import re
@@ -78,7 +78,9 @@ def _turn(index: int, turn: Mapping[str, Any], max_chars: int | None) -> panel.P
       # Dropped text keeps one look: its tags do not count any more.
       plain = text.Text(_plain(value), style=style) if key == 'dropped' else _tagged(value, style)
       parts.append(plain)
-  title = f'turn {index + 1} · {_plain(kind)} · {turn["tokens_in_context"]} tokens in context'
+  tokens = turn['tokens_in_context']
+  title = f'turn {index + 1} · {_plain(kind)}' + (
+      '' if tokens is None else f' · {tokens} tokens in context')
   return panel.Panel(
       console.Group(*parts), title=text.Text(title), title_align='left', box=box.ROUNDED
   )
