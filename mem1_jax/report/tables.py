@@ -35,7 +35,8 @@ LEGEND = (
 )
 
 
-def _format(value: float, spec: str) -> str:
+def formatted(value: float, spec: str) -> str:
+  """A number as the tables have it."""
   if spec == '.3g':  # never 1.23e+05 where 123k reads better
     for size, unit in ((1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
       if abs(value) >= size:
@@ -48,7 +49,7 @@ def _rows(agents: Mapping) -> Iterator[tuple[str, str, list[str]]]:
   for agent in NAMES:
     for objectives in sorted(agents.get(agent, {}), key=int):
       cell = agents[agent][objectives]
-      yield agent, objectives, [_format(cell[f], spec) for f, (_, spec) in COLUMNS.items()]
+      yield agent, objectives, [formatted(cell[f], spec) for f, (_, spec) in COLUMNS.items()]
 
 
 def markdown(agents: Mapping) -> str:

@@ -31,7 +31,7 @@ def test_markdown_line_by_line():
     [(0.0, '0'), (0.01234, '0.0123'), (999.0, '999'), (1500.0, '1.5k'), (2.5e9, '2.5G')],
 )
 def test_three_digits_with_units(value, text):
-  assert tables._format(value, '.3g') == text
+  assert tables.formatted(value, '.3g') == text
 
 
 def test_terminal_table_fits_80_columns():
