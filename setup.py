@@ -19,6 +19,7 @@ setuptools.setup(
             f'atlas/**/*.{suffix}'
             for suffix in ('jsonl', 'json', 'model', 'vocab', 'safetensors', 'md', 'txt', 'gz')
         ] + ['shop/*.jsonl', 'shop/*.json'],
+        'mem1_jax.report': ['*.html', '*.css', '*.js'],
     },
     entry_points={'console_scripts': ['mem1 = mem1_jax.main:run']},
     install_requires=[

@@ -116,13 +116,30 @@ def _write_tasks(config: ConfigDict, composed: Sequence[Task], out: pathlib.Path
 
 
 def inspect(config: ConfigDict, args: argparse.Namespace):
-  """Shows a recorded trajectory turn by turn."""
+  """Shows a recorded trajectory turn by turn, or a file of them as a page."""
   del config
-  from mem1_jax.report import console
-  lines = pathlib.Path(args.file).read_text().splitlines()
-  if not 0 <= args.n < len(lines):
-    raise ValueError(f'{args.file} has trajectories 0 to {len(lines) - 1}, not {args.n}.')
-  console.show(json.loads(lines[args.n]), max_chars=args.max_chars)
+  from mem1_jax.report import console, page, records
+  file = pathlib.Path(args.file)
+  if not args.html:
+    console.show(records.read_one(file, args.n), max_chars=args.max_chars)
+    return
+  reading = records.read(file)
+  out = pathlib.Path(args.html)
+  out.write_text(page.viewer(reading.records, file.stem, reading.problems).html, encoding='utf-8')
+  print(f'{out}: {len(reading.records)} trajectories, {out.stat().st_size / 1e6:.1f} MB')
+  print(*reading.problems, sep='\n', end='\n' if reading.problems else '', file=sys.stderr)
+
+
+def report(config: ConfigDict, args: argparse.Namespace):
+  """Writes a page and Markdown about run folders."""
+  del config
+  from mem1_jax.report import page, runs
+  found = runs.find([pathlib.Path(run) for run in args.runs])
+  path = page.write(pathlib.Path(args.out), found)
+  num = sum(len(cell.records) for cell in found.cells)
+  print(f'{path}: {len(found.evaluated)} cells, {len(found.curves)} training curves, {num} '
+        f'trajectories, {path.stat().st_size / 1e6:.1f} MB; {path.with_name("report.md")}')
+  print(*found.problems, sep='\n', end='\n' if found.problems else '', file=sys.stderr)
 
 
 def index(config: ConfigDict, args: argparse.Namespace):
@@ -223,9 +240,18 @@ def _parser() -> argparse.ArgumentParser:
   form.add_argument('--out', metavar='FILE', help="a new .parquet or .jsonl in veRL's schema, "
                     'instead of showing them; --config.data.source=verl:FILE reads it')
   command = add(inspect, 'Shows a trajectory turn by turn.')
-  command.add_argument('file', help='a .jsonl of trajectories, as evaluation writes it')
+  command.add_argument('file', help='a .jsonl of trajectories, as evaluation or the '
+                       'MEM1 release writes it')
   command.add_argument('-n', type=int, default=0, help='which line, from 0')
   command.add_argument('--max-chars', type=int, default=None, help='cut long texts, saying so')
+  command.add_argument('--html', default='', metavar='OUT.html', help='write a page of the whole '
+                       'file instead: timelines, search, filters; no network needed')
+  command = add(report, 'One page and Markdown about runs: tables with intervals, figures, and '
+                'every trajectory as a timeline.')
+  command.add_argument('runs', nargs='+', metavar='RUN', help='folder of evaluate, train, sft or '
+                       'quickstart; or a .jsonl of trajectories')
+  command.add_argument('--out', required=True, metavar='FOLDER', help='gets index.html, report.md '
+                       'and figures/')
   _add_index(add(index, 'Writes passages with vectors, for dense retrieval, or with scores of BM25 '
                  'into a folder, which --config.env.documents and serve-retriever open '
                  '(docs/retrieval.md).'))
