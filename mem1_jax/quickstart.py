@@ -3,7 +3,7 @@
     PPO of the constant-memory agent        → WORKDIR/ppo
     greedy evaluation of mem1 before, mem1 after, and full context
                                             → WORKDIR/evaluation/AGENT-N.json
-    tables and figures                      → WORKDIR/report
+    tables, figures, and a page of it all   → WORKDIR/report
 
 On CPU cores, a second process on half of them begins meanwhile to evaluate the two agents that
 PPO does not change, the longest cells first, and in the end both share what is left. Each piece
@@ -26,7 +26,7 @@ import jax
 from rich.console import Console
 
 from mem1_jax import checkpoint, domains, evaluate, initial, metrics, progress, train
-from mem1_jax.report import summary, tables
+from mem1_jax.report import page, runs, summary, tables
 
 _SHIPPED = {'mem1': 'atlas/mem1', 'full_context': 'atlas/full_context'}
 
@@ -59,10 +59,12 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False):
   folder = workdir / 'report'
   is_partial = tuple(str(n) for n in config.eval.objectives) != summary.OBJECTIVES
   summary.write_report(folder, result, _curves(steps), is_partial=is_partial)
+  shown = page.report(runs.find([workdir]), 'mem1_jax quickstart')
+  (folder / 'index.html').write_text(shown.html, encoding='utf-8')
   out.print(tables.terminal(agents))
   for headline in summary.headlines(result):
     out.print(headline.text, highlight=False, markup=False)
-  out.print(f'report: {folder}', highlight=False, markup=False, soft_wrap=True)
+  out.print(f'report: {folder}, in a browser: {folder / "index.html"}', highlight=False, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

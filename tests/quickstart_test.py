@@ -28,6 +28,7 @@ def test_a_report_is_written_and_a_second_call_computes_nothing_again(tmp_path, 
   assert set(summary['agents']) == {'mem1_sft', 'mem1_ppo', 'full_context'}
   assert all(set(cells) == {'1', '2'} for cells in summary['agents'].values())
   assert (report / 'summary.md').exists() and list(report.glob('figures/*.png'))
+  assert 'constant memory, after PPO' in (report / 'index.html').read_text()
   assert str(report) in capsys.readouterr().out
   with pytest.raises(FileExistsError, match='--resume'):
     quickstart.run(config, tmp_path / 'run')
