@@ -47,5 +47,8 @@ def estimates(rows: Sequence[Mapping[str, float]], seed: int = 0) -> dict[str, E
   # How often each row is drawn, instead of which: one product gives all the means.
   counts_RE = np.random.default_rng(seed).multinomial(num, np.full(num, 1 / num), RESAMPLES)
   low_M, high_M = np.quantile(counts_RE @ values_EM / num, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], 0)
-  return {name: Estimate(float(mean), float(low), float(high))
-          for name, mean, low, high in zip(names, means_M, low_M, high_M)}
+  # Of equal values resampling knows nothing: 100 successes of 100 are no proof of certainty.
+  is_alike_M = (values_EM == values_EM[0]).all(0)
+  ends = ((None, None) if is_alike else (float(low), float(high))
+          for low, high, is_alike in zip(low_M, high_M, is_alike_M))
+  return {name: Estimate(float(mean), *pair) for name, mean, pair in zip(names, means_M, ends)}

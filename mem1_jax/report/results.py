@@ -3,7 +3,7 @@
 The rows and claims here are drawn twice: as Markdown (below) and as HTML (report/page.py).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import math
 
@@ -24,7 +24,8 @@ LEGEND = (
     'question. peak, peak+q: most tokens of any one context, without and with the question. dep.: '
     'dependency, sum of (prefix + l/2)·l over generated segments. s: wall seconds of a trajectory. '
     'tokens: generated. Means over all trajectories, failed ones included, with 95 % '
-    'bootstrap intervals over trajectories: of the choice of tasks, not of seeds or training.'
+    'bootstrap intervals over trajectories: of the choice of tasks, not of seeds or training; '
+    'none where all trajectories are alike.'
 )
 FAIR = 0.9  # of the constant-memory agent's EM, or a comparison with full context is void
 
@@ -64,11 +65,9 @@ def rows(found: runs.Found) -> list[Row]:
 
 def order(row: Row) -> tuple[str, int, str]:
   """By run; in it constant memory, what we know no better, full context."""
-  prefixes = ('mem1', '', 'full_context')
-  place = next(i for i in (0, 2, 1) if row.cell.agent.startswith(prefixes[i]))
-  known = list(tables.NAMES)
-  agent = row.cell.agent
-  return row.cell.run, place, f'{known.index(agent)}' if agent in known else agent
+  agent, known = row.cell.agent, list(tables.NAMES)
+  place = 0 if agent.startswith('mem1') else 2 if agent.startswith('full_context') else 1
+  return row.cell.run, place, str(known.index(agent)) if agent in known else agent
 
 
 def paper_rows() -> list[Row]:
@@ -99,26 +98,40 @@ def value(estimate: intervals.Estimate | None, name: str) -> tuple[str, str]:
 
 def claims(found: runs.Found) -> list[Claim]:
   """The headline, as far as the cells allow it: the largest tasks, and what was kept."""
-  memory, full = _cells(found, 'mem1'), _cells(found, 'full_context')
-  made = []
+  memory, made = _cells(found, 'mem1'), []
   if memory:
-    most = max(memory)
-    made += _alone(memory[most], memory.get(2))
-    if most in full:
-      made += _compared(memory, full, most)
+    made += _alone(memory[max(memory)], memory.get(2))
+    full = _cells(found, 'full_context', memory)
+    if full:
+      made += _compared(memory, full, max(full))
   for curve in found.curves:
     made += _trained(curve)
   return made
 
 
-def _cells(found: runs.Found, prefix: str) -> dict[int, runs.Cell]:
-  """{objectives: cell} of the agent, so named, that was asked the most and has the best EM."""
+def _cells(found: runs.Found, prefix: str, like: Mapping[int, runs.Cell] | None = None,
+           ) -> dict[int, runs.Cell]:
+  """{objectives: cell} of the agent, so named, that was asked the most and has the best EM.
+
+  Args:
+    like: the cells that they are to be compared with: those on the same tasks alone count.
+  """
   agents = {}
   for cell in found.evaluated:
-    if cell.agent.startswith(prefix) and 'em' in cell.estimates:
+    if cell.agent.startswith(prefix) and 'em' in cell.estimates and (
+        like is None or cell.objectives in like and _are_same_tasks(cell, like[cell.objectives])):
       agents.setdefault((cell.run, cell.agent), {})[cell.objectives] = cell
   return max(agents.values(), default={},
              key=lambda cells: (max(cells), cells[max(cells)].estimates['em'].mean))
+
+
+def _are_same_tasks(*cells: runs.Cell) -> bool:
+  """Whether they were asked the same; where no trajectories say it, whether they are of one run."""
+  if not all(cell.records for cell in cells):
+    return len({cell.run for cell in cells}) == 1
+  first, second = ([[q['text'] for q in record['task']['questions']] for record in cell.records]
+                   for cell in cells)
+  return first == second
 
 
 def _said(cell: runs.Cell, name: str) -> str:

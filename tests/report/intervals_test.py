@@ -30,8 +30,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
   assert 0.90 <= np.mean(is_held) <= 0.985
 
 
-def test_a_constant_has_no_width_and_one_value_no_interval():
-  assert intervals.estimates(rows([2, 2, 2]))['em'] == intervals.Estimate(2.0, 2.0, 2.0)
+def test_values_that_are_all_alike_have_no_interval_nor_has_a_single_one():
+  assert intervals.estimates(rows([1] * 100))['em'] == intervals.Estimate(1.0)
   assert intervals.estimates(rows([2]))['em'] == intervals.Estimate(2.0)
 
 

@@ -1,5 +1,7 @@
 """report/results.py: what is claimed follows from the cells, and void claims say so."""
 
+import dataclasses
+
 import pytest
 
 from mem1_jax.report import intervals, results, runs
@@ -8,7 +10,8 @@ from mem1_jax.report import intervals, results, runs
 def cell(agent, objectives, em, peak=100.0, run='r', **more):
   half = 0.1 * em
   values = {'em': (em, half), 'em_per_question': (em / objectives, half / objectives),
-            'reward': (em, half), 'peak_tokens': (peak, 5.0)} | {k: (v, 0.0) for k, v in more.items()}
+            'reward': (em, half), 'peak_tokens': (peak, 5.0)}
+  values |= {name: (value, 0.0) for name, value in more.items()}
   return runs.Cell(run, agent, objectives, {
       name: intervals.Estimate(mean, mean - d, mean + d) for name, (mean, d) in values.items()})
 
@@ -34,6 +37,23 @@ def test_a_weak_full_context_agent_makes_the_comparison_void():
   assert claims[-1].is_void and 'void' in claims[-2].text
   assert '**void: 7.3×**' in results.markdown(found(*MEMORY, cell('full_context', 2, 1.2),
                                                     cell('full_context', 16, 1.0, 2628.0)))
+
+
+def test_only_answers_to_the_same_tasks_are_compared():
+  def asked(text, one):
+    record = {'task': {'questions': [{'text': text}]}}
+    return dataclasses.replace(one, records=(record,))
+
+  memory, full = cell('mem1', 2, 1.8), cell('full_context', 2, 1.75, 300.0, run='other')
+  assert len(results.claims(found(memory, full))) == 1  # another run, and nothing says what it was
+  same = results.claims(found(asked('Who?', memory), asked('Who?', full)))
+  assert [claim.number for claim in same] == ['1.8 / 2', '97%', '3.0×']
+  assert len(results.claims(found(asked('Who?', memory), asked('What?', full)))) == 1
+
+
+def test_the_comparison_is_at_the_most_that_both_were_asked():
+  (*_, claim) = results.claims(found(*MEMORY, cell('full_context', 2, 1.75, 300.0)))
+  assert claim.number == '3.0×' and 'at 2 objectives' in claim.text
 
 
 def test_reward_of_training_is_of_its_first_and_last_quarter():
