@@ -125,6 +125,8 @@ def inspect(config: ConfigDict, args: argparse.Namespace):
     return
   reading = records.read(file)
   out = pathlib.Path(args.html)
+  if out.suffix != '.html':
+    raise ValueError(f'--html={out} does not end in .html; name the page that is to be written')
   out.write_text(page.viewer(reading.records, file.stem, reading.problems).html, encoding='utf-8')
   print(f'{out}: {len(reading.records)} trajectories, {out.stat().st_size / 1e6:.1f} MB')
   print(*reading.problems, sep='\n', end='\n' if reading.problems else '', file=sys.stderr)

@@ -110,7 +110,7 @@ def test_inspect_says_which_trajectories_there_are(tmp_path, capsys):
 
 
 @pytest.mark.parametrize('command', ['train', 'sft', 'evaluate', 'quickstart', 'tasks', 'inspect',
-                                     'chat', 'export', 'serve-retriever', 'index'])
+                                     'chat', 'export', 'serve-retriever', 'index', 'report'])
 def test_every_command_has_help(command, capsys):
   with pytest.raises(SystemExit) as error:
     main.run([command, '--help'])

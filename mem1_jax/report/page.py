@@ -83,7 +83,13 @@ def report(found: runs.Found, title: str = 'mem1_jax report') -> Page:
 
 
 def write(folder: pathlib.Path, found: runs.Found) -> pathlib.Path:
-  """Writes index.html, report.md and figures/*.svg into `folder`; returns the page's path."""
+  """Writes index.html, report.md and figures/*.svg into `folder`; returns the page's path.
+
+  Raises:
+    ValueError: `folder` is a file.
+  """
+  if folder.exists() and not folder.is_dir():
+    raise ValueError(f'{folder} is a file; give a folder, new or not')
   (folder / 'figures').mkdir(parents=True, exist_ok=True)
   names = []
   for name, picture in figures(found, is_file=True).items():

@@ -120,9 +120,9 @@
         el('div', 'row', el('span', '', one.id || one.key),
            el('b', isGood ? 'good' : one.em ? '' : 'bad',
               `${+one.em.toFixed(2)} / ${one.questions.length}`)),
-        el('div', 'under', [groups[one.group], `${one.turns.length} turns`,
-                            one.score.peak_tokens && `peak ${one.score.peak_tokens}`,
-                            one.fault && 'fault', one.answer === null && 'unanswered']
+        el('div', 'under', [one.fault && 'fault', one.answer === null && 'unanswered',
+                            groups[one.group], `${one.turns.length} turns`,
+                            one.score.peak_tokens && `peak ${one.score.peak_tokens}`]
           .filter(Boolean).join(' · ')));
       row.dataset.index = one.index;
       return row;

@@ -20,7 +20,7 @@ def find() -> str | None:
 
 
 class Browser:
-  """One tab. What goes wrong in the page is gathered in `errors`, what it asks for in `requests`."""
+  """One tab. What goes wrong in the page is in `errors`, what it asks for in `requests`."""
 
   def __init__(self, path: str, profile: str):
     # Above 10, so that making them 3 and 4 in the child overwrites none of them.

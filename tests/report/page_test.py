@@ -17,8 +17,8 @@ from mem1_jax import main
 from mem1_jax.report import page, runs
 from tests.report import browser, synthetic
 
-HOSTILE = ('</script><script>window.hacked = 1</script><!-- <img src=x onerror="window.hacked = 1"> '
-           '\u2028\u2029 ]]> <think>a</think> &amp; ${1} \\u003cb\\u003e')
+HOSTILE = ('</script><script>window.hacked = 1</script><!-- <img src=x '
+           'onerror="window.hacked = 1"> \u2028\u2029 ]]> <think>a</think> &amp; ${1} \\u003cb\\u003e')
 
 
 def hostile():
@@ -114,6 +114,19 @@ def test_inspect_writes_a_page_of_the_release_s_lines(tmp_path, capsys):
   assert '1 trajectories' in captured.out and 'line 2: no JSON' in captured.err
   main.run(['inspect', str(path)])
   assert 'capital of Norway?' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['report', '{run}', '--out', '{file}'], 'is a file; give a folder'),
+    (['report', '{run}/missing', '--out', '{run}'], 'is not there; name a run folder'),
+    (['inspect', '{file}', '--html', '{file}'], 'does not end in .html')])
+def test_mistakes_are_a_line_with_the_remedy(tmp_path, capsys, arguments, message):
+  synthetic.write_cell(tmp_path, 'mem1', synthetic.trajectories(2))
+  file = tmp_path / 'mem1-2.jsonl'
+  was = file.read_text()
+  with pytest.raises(SystemExit):
+    main.run([argument.format(run=tmp_path, file=file) for argument in arguments])
+  assert message in capsys.readouterr().err and file.read_text() == was
 
 
 # ---- in a browser
@@ -296,7 +309,8 @@ def test_it_works_in_a_notebook_s_frame(tab, tmp_path):
       f'<!DOCTYPE html><html data-ready="yes"><body><h1>cell</h1>{frame}</body></html>')
   tab.open((tmp_path / 'notebook.html').as_uri())
   inside = "document.querySelector('iframe').contentDocument"
-  tab.run(f"new Promise(done => {{const wait = () => {inside}.documentElement.dataset.ready === 'yes'"
+  tab.run("new Promise(done => {const wait = () => "
+          f"{inside}.documentElement.dataset.ready === 'yes'"
           " ? done() : setTimeout(wait, 20); wait();})")
   assert tab.run(f"{inside}.querySelectorAll('#list li').length") == 3
   tab.run(f"{inside}.querySelectorAll('#list li')[1].click()")

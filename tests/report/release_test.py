@@ -9,7 +9,8 @@ from tests.report.synthetic import RELEASE_PROMPT, release_row
 def test_a_row_becomes_a_record_scored_by_our_rule():
   found = release.record(release_row())
   records.check(found)
-  assert [q['text'] for q in found['task']['questions']] == ['capital of Peru?', 'capital of Norway?']
+  assert [q['text'] for q in found['task']['questions']] == [
+      'capital of Peru?', 'capital of Norway?']
   assert found['task']['questions'][1]['answers'] == ['Oslo', 'Christiania']
   assert found['answer'] == 'Lima; Oslo' and found['task']['id'] == '7'
   assert found['score'] == {'em': 2.0, 'em_per_question': 1.0, 'f1': 2.0, 'answered': 1.0,

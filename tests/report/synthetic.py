@@ -1,4 +1,4 @@
-"""Trajectories made up for tests: real in shape and size, wrong now and then, the same each time."""
+"""Trajectories made up for tests: real in shape, now and then wrong, the same each time."""
 
 import json
 import pathlib
@@ -106,8 +106,8 @@ def release_row(**changes) -> dict:
   last = '<think>Lima, Oslo.</think>\n<answer>Lima; Oslo</answer>'
   return {
       'q': RELEASE_PROMPT, 't0': '<think>Look up Peru.</think>', 'r0': first,
-      'i0': '<information>\n[HINT]You have 5 turns left.[/HINT]\nDoc 1(Title: "Peru") Its capital is '
-            'Lima.\n\n</information>',
+      'i0': '<information>\n[HINT]You have 5 turns left.[/HINT]\nDoc 1(Title: "Peru") Its '
+            'capital is Lima.\n\n</information>',
       't1': '<think>Lima, Oslo.</think>', 'r1': last, 'index': 7, 'hash': 'ab12',
       'Golden_answer': [['Lima'], ['Oslo', 'Christiania']], 'Exact_match': 2,
       'Model_estimated_match': 1,
