@@ -7,6 +7,7 @@
     README.txt      what is in the folder
 """
 
+import collections
 import datetime
 import importlib.metadata
 import json
@@ -14,13 +15,13 @@ import math
 import os
 import pathlib
 import platform
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 
 import jax
-import numpy as np
 
 from mem1_jax.parallel import multihost
 
@@ -101,19 +102,25 @@ def read_metrics(run_dir: str | os.PathLike) -> list[dict]:
   return [json.loads(line) for line in lines[:-1]]  # a whole line ends with a newline
 
 
+def standard_error(rewards: Sequence[float], tasks: Sequence[str]) -> float:
+  """Of their mean, where rewards of one task (its samples) depend on one another; 0 for one task."""
+  by_task = collections.defaultdict(list)
+  for reward, task in zip(rewards, tasks, strict=True):
+    by_task[task].append(reward)
+  means = [statistics.fmean(some) for some in by_task.values()]
+  return statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else 0.0
+
+
 def reward_gain(steps: Sequence[Mapping]) -> dict[str, float]:
   """Mean rewards of the first and the last quarter of a PPO run, each `_ci`: half of its 95 % interval.
 
   Args:
-    steps: of `read_metrics`, at least one. Episodes count as independent of one another.
+    steps: of `read_metrics`, at least one, with `reward` and `reward_error`, its standard error.
   """
   quarter, found = max(1, len(steps) // 4), {}
   for name, some in (('first', steps[:quarter]), ('last', steps[-quarter:])):
-    means, deviations = ([step[key] for step in some] for key in ('reward', 'reward_std'))
-    variance = np.mean(np.square(deviations)) + np.var(means)
-    num_episodes = sum(step['episodes'] for step in some)
-    found[f'reward_{name}'] = float(np.mean(means))
-    found[f'reward_{name}_ci'] = 1.96 * math.sqrt(variance / num_episodes)
+    found[f'reward_{name}'] = sum(step['reward'] for step in some) / quarter
+    found[f'reward_{name}_ci'] = 1.96 * math.hypot(*(s['reward_error'] for s in some)) / quarter
   return found
 
 

@@ -23,7 +23,7 @@ from mem1_jax.checkpoint import Checkpointer, check_origin, check_resumed
 from mem1_jax.data.compose import Composer
 from mem1_jax.evaluate import Evaluator, aggregate, write_records
 from mem1_jax.memory import layout
-from mem1_jax.metrics import CompileCounter, MetricsWriter, describe_run
+from mem1_jax.metrics import CompileCounter, MetricsWriter, describe_run, standard_error
 from mem1_jax.model import Critic, Policy, build_critic, lora, precision, quantize
 from mem1_jax.parallel import multihost, sharding
 from mem1_jax.retrieval import metrics_of
@@ -216,9 +216,8 @@ def rollout_metrics(trajectories: list[Trajectory], stats: RolloutStats) -> dict
   names = ('em', 'f1', 'answered', 'turns', 'searches', 'peak_tokens', 'generated_tokens')
   turns = max(1, stats.num_turns)
   return {f'rollout_{name}': means[name] for name in names} | {
-      'episodes': len(trajectories),
       'reward': float(np.mean(rewards)),
-      'reward_std': float(np.std(rewards)),
+      'reward_error': standard_error(rewards, [t.task.id for t in trajectories]),
       'rollout_valid_actions': 1 - stats.num_malformed / turns,
       'rollout_length_stops': stats.num_length_stops / turns,
       'rollout_repetition_stops': stats.num_repetition_stops / turns,

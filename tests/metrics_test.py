@@ -39,15 +39,19 @@ def test_appending_after_a_kill_starts_a_line_of_its_own(tmp_path):
   assert [line['step'] for line in metrics.read_metrics(tmp_path)] == [1, 2]
 
 
-def test_the_gain_of_a_run_has_the_intervals_of_all_its_episodes():
-  rng = np.random.default_rng(0)
-  rewards = [rng.normal(mean, 0.5, 100) for mean in (1, 1.2, 5, 5, 5, 5, 2, 2.4)]
-  gain = metrics.reward_gain([{'reward': r.mean(), 'reward_std': r.std(), 'episodes': len(r)}
-                              for r in rewards])
-  for name, quarter in (('first', rewards[:2]), ('last', rewards[-2:])):
-    every = np.concatenate(quarter)
-    assert gain[f'reward_{name}'] == pytest.approx(every.mean())
-    assert gain[f'reward_{name}_ci'] == pytest.approx(1.96 * every.std() / np.sqrt(200))
+def test_the_gain_of_a_run_has_the_intervals_of_its_tasks():
+  rng, tasks = np.random.default_rng(0), [f't{i // 4}' for i in range(400)]  # four samples of each
+  def rewards(mean):
+    return np.repeat(rng.normal(mean, 0.5, 100), 4) + rng.normal(0, 0.1, 400)
+
+  steps = [{'reward': r.mean(), 'reward_error': metrics.standard_error(r, tasks)}
+           for r in map(rewards, (1, 1.2, 5, 5, 5, 5, 2, 2.4))]
+  gain = metrics.reward_gain(steps)
+  assert gain['reward_first'] == pytest.approx((steps[0]['reward'] + steps[1]['reward']) / 2)
+  assert gain['reward_last'] == pytest.approx(2.2, abs=0.1)
+  for name in ('first', 'last'):  # of 200 tasks, not of 800 episodes
+    assert gain[f'reward_{name}_ci'] == pytest.approx(1.96 * 0.5 / np.sqrt(200), rel=0.15)
+  assert metrics.standard_error([1.0, 2.0], ['a', 'a']) == 0.0
 
 
 def test_tensorboard_files_are_written_without_tensorflow(tmp_path):
