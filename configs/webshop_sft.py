@@ -11,7 +11,8 @@ from mem1_jax.configs import webshop
 def get_config() -> ConfigDict:
   c = webshop.get_config()
   c.init = 'atlas/mem1'
-  c.sft.steps = 300
+  c.sft.steps = 350
+  c.sft.hasty = 0.5
   c.sft.openings = 0.7
   c.sft.drill_share = 0.0
   c.sft.short_budget = 0.0

@@ -21,6 +21,7 @@ import numpy as np
 import optax
 
 from mem1_jax import assemble, checkpoint, domains, optim, progress
+from mem1_jax.agents import webshop_expert
 from mem1_jax.arrays import overlay
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.drills import DrillMaker, cluttered
@@ -71,7 +72,9 @@ def expert_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.
         episode.max_turns = int(rng.integers(1, task.hops + 1))
       elif rng.random() < config.sft.long_budget:
         episode.max_turns += int(rng.integers(100))
-      trajectory = play(episode.task, agent, episode, tokenizer, rng,
+      is_hasty = rng.random() < config.sft.hasty
+      trajectory = play(webshop_expert.hasty(episode.task) if is_hasty else episode.task,
+                        agent, episode, tokenizer, rng,
                         mistakes(config, lessons.names, rng),
                         lambda text: garbled(text, rng) if rng.random() < config.sft.garbled
                         else None)

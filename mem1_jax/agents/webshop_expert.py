@@ -14,6 +14,7 @@ shares most words with what is wanted.
 """
 
 from collections.abc import Iterator
+import dataclasses
 import math
 import re
 from typing import Any
@@ -161,6 +162,13 @@ def _named(option: str, names: list[str]) -> str | None:
       if name and alike(name):
         return name
   return None
+
+
+def hasty(task: Task) -> Task:
+  """The same to read, but whoever pursues its goal chooses no options. Tasks of questions stay."""
+  return dataclasses.replace(task, questions=tuple(
+      dataclasses.replace(q, goal=q.goal and dataclasses.replace(q.goal, options=()))
+      for q in task.questions))
 
 
 def play(task: Task, agent: Agent, episode: Any, tokenizer: Tokenizer,
