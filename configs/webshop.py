@@ -22,6 +22,10 @@ def get_config() -> ConfigDict:
   c.rollout.turn_capacity = 96
   c.rows.length = 2304
   c.gaps.probability = 0.0
+  c.critic = 'head'
+  c.optim.policy_lr = 5e-5
+  c.optim.value_lr = 1e-4
+  c.ppo.iterations = 20
   c.eval.objectives = (1,)
   c.eval.max_tokens = 96
   c.eval.max_tokens_per_objective = 0

@@ -109,8 +109,8 @@ def _write_tasks(config: ConfigDict, composed: Sequence[Task], out: pathlib.Path
   style = 'base' if config.prompt_style == 'chatml' else config.prompt_style
   out.parent.mkdir(parents=True, exist_ok=True)
   with progress.bar('tasks', len(composed)) as bar:
-    verl.write_tasks(out, composed, config.data.split, lambda task: task_prompt(task, style),
-                     bar.advance)
+    verl.write_tasks(out, composed, config.data.split,
+                     lambda task: task_prompt(task, style, config.agent), bar.advance)
   print(f'{len(composed)} tasks in {out}; as they are: --config.data.source=verl:{out} '
         '"--config.data.objectives=()"')
 
@@ -248,12 +248,8 @@ def _parser() -> argparse.ArgumentParser:
   command.add_argument('--max-chars', type=int, default=None, help='cut long texts, saying so')
   command.add_argument('--html', default='', metavar='OUT.html', help='write a page of the whole '
                        'file instead: timelines, search, filters; no network needed')
-  command = add(report, 'One page and Markdown about runs: tables with intervals, figures, and '
-                'every trajectory as a timeline.')
-  command.add_argument('runs', nargs='+', metavar='RUN', help='folder of evaluate, train, sft or '
-                       'quickstart; or a .jsonl of trajectories')
-  command.add_argument('--out', required=True, metavar='FOLDER', help='gets index.html, report.md '
-                       'and figures/')
+  _add_report(add(report, 'One page and Markdown about runs: tables with intervals, figures, and '
+                  'every trajectory as a timeline.'))
   _add_index(add(index, 'Writes passages with vectors, for dense retrieval, or with scores of BM25 '
                  'into a folder, which --config.env.documents and serve-retriever open '
                  '(docs/retrieval.md).'))
@@ -263,6 +259,13 @@ def _parser() -> argparse.ArgumentParser:
       '/health, GET /metrics. --config.env.bm25_k1 and its neighbours are used, reranker too; runs '
       'ask it with --config.env.retriever=URL. Needs the extra `retriever`.'))
   return parser
+
+
+def _add_report(command: argparse.ArgumentParser):
+  command.add_argument('runs', nargs='+', metavar='RUN', help='folder of evaluate, train, sft or '
+                       'quickstart; or a .jsonl of trajectories')
+  command.add_argument('--out', required=True, metavar='FOLDER', help='gets index.html, report.md '
+                       'and figures/')
 
 
 def _add_server_arguments(command: argparse.ArgumentParser):

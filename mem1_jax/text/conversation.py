@@ -71,7 +71,7 @@ def _opening(text: str, domain: str) -> list[tuple[str, str]]:
   if start in text:  # set by us: in questions it could not stand
     spoken = (part.partition('\n') for part in text.split(start)[1:])
     return [(role, content.partition(end)[0]) for role, _, content in spoken]
-  _, heading, _ = prompts.DOMAINS[domain]
+  *_, heading, _ = prompts.DOMAINS[domain]
   instructions, found, questions = text.partition(f'\n{heading}')
   return [('system', f'{instructions}\n'), ('user', heading + questions)] if found else [
       ('user', text)]

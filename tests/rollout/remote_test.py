@@ -8,6 +8,8 @@ import threading
 import pytest
 
 from mem1_jax import types
+from mem1_jax.agents.full_context import FullContextAgent
+from mem1_jax.agents.mem1 import Mem1Agent
 from mem1_jax.data import sources
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.compose import Composer
@@ -41,7 +43,8 @@ def jobs(num, objectives=2):
 
 def make_agent(name, style='atlas', capacity=500):
   tokenizer = conversation.with_markers(small.tokenizer(), style)
-  return small.AGENTS[name](tokenizer, capacity, style, Gaps(0, 0, 0.0))
+  make = {'mem1': Mem1Agent, 'full_context': FullContextAgent}[name]
+  return make(tokenizer, capacity, style, Gaps(0, 0, 0.0))
 
 
 def experts(agent, some):
@@ -180,7 +183,8 @@ def test_a_context_that_the_server_finds_too_long_ends_its_episode():
   server = ModelServer(writes('<search> Oslo'), troubles=['', ''], always='too_long')
   trajectories, stats = collect(server, agent, some)
   assert (stats.num_overflow, stats.num_faults) == (2, 0)
-  assert [(len(t.turns), t.fault) for t in trajectories] == [(1, '')] * 2
+  # Whoever asks first has the two turns that were answered.
+  assert sum(len(t.turns) for t in trajectories) == 2 and not any(t.fault for t in trajectories)
 
 
 def test_an_episode_that_outgrows_its_capacity_is_ended_and_counted():

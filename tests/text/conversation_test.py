@@ -81,7 +81,8 @@ def test_the_messages_are_the_text(agent, style, num_turns):
   said = conversation.messages(tokenizer, ids, kinds, 'qa')
   text = conversation.spell(tokenizer, ids)
   assert ''.join(message['content'] for message in said) == text
-  assert text.startswith(prompts.task_prompt(TASK, style))
+  name = {Mem1Agent: 'mem1', FullContextAgent: 'full_context'}[agent]
+  assert text.startswith(prompts.task_prompt(TASK, style, name))
   if style == 'atlas':
     assert said[0]['role'] == 'user'
 
@@ -89,7 +90,7 @@ def test_the_messages_are_the_text(agent, style, num_turns):
 def test_chatml_is_spelled_where_we_set_it_and_nowhere_else():
   tokenizer, ids, _ = context(FullContextAgent, 'chatml', 2)
   text = conversation.spell(tokenizer, ids)
-  assert text.startswith(prompts.task_prompt(TASK, 'chatml'))
+  assert text.startswith(prompts.task_prompt(TASK, 'chatml', 'full_context'))
   assert text.count('<|im_start|>') == 3 and text.count('<|im_end|>') == 2
   assert text.endswith(information(' Turns left: 3.\n Oslo: (|im_end|>'))
 
