@@ -16,17 +16,15 @@ release of arXiv 2506.15841 never saw the question again, here it always stands 
 from collections.abc import Callable, Sequence
 import dataclasses
 import functools
+from typing import ClassVar
 import zlib
 
 import numpy as np
 
 from mem1_jax.agents import turns as turns_lib
-from mem1_jax.memory import state
-from mem1_jax.memory.positions import Gaps, stretch_prompt, turn_gap
 from mem1_jax.retrieval.bm25 import words
-from mem1_jax.text.prompts import TAGS, encode_task
-from mem1_jax.text.tokenizer import Tokenizer
-from mem1_jax.types import Context, Kind, Segment, Task, TurnRecord
+from mem1_jax.text.prompts import TAGS
+from mem1_jax.types import Kind, Segment, TurnRecord
 
 # (text, whether it is what notes are compared with) → [D], the same for the same text.
 Embed = Callable[[str, bool], np.ndarray]
@@ -34,21 +32,17 @@ _HASHED_DIM = 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class AMemAgent:
+class AMemAgent(turns_lib.ReadingAgent):
   """Every turn reads `[question | notes | last well-formed turn]`.
 
   Raises:
     ValueError: no notes, or a budget that is no budget (`turns.check_budget`).
   """
 
-  tokenizer: Tokenizer
-  context_capacity: int  # C, tokens
-  prompt_style: str
-  gaps: Gaps
   budget: int  # tokens beside the question that notes may fill, behind them the last turn
   num_notes: int  # k, at most so many in view
   embed: Embed
-  is_append_only: bool = False
+  name: ClassVar[str] = 'amem'
 
   def __post_init__(self):
     turns_lib.check_budget(self.tokenizer, self.budget, self.context_capacity)
@@ -56,17 +50,9 @@ class AMemAgent:
       raise ValueError(f'memory.notes {self.num_notes} leaves no note to see; raise it to 1 or '
                        'more, or set agent=mem1')
 
-  def prompt(self, task: Task, rng: np.random.Generator | None) -> Segment:
-    lines = encode_task(self.tokenizer, task, self.prompt_style, 'amem')
-    return stretch_prompt(lines, self.gaps, rng)
-
-  def context(self, prompt: Segment, turns: Sequence[TurnRecord], information: str,
-              rng: np.random.Generator | None) -> tuple[Context, int]:
-    if not turns:
-      return state.first_context(prompt), len(prompt) - 1
-    last = turns_lib.last(self.tokenizer, turns, information, self.context_capacity)
-    notes = self._recalled(turns, self.budget - len(last))
-    return turns_lib.read_again(prompt, notes, last, turn_gap(self.gaps, rng))
+  def read(self, turns: Sequence[TurnRecord], latest: turns_lib.Last
+           ) -> tuple[Sequence[Segment], turns_lib.Last]:
+    return self._recalled(turns, self.budget - len(latest)), latest
 
   def _recalled(self, turns: Sequence[TurnRecord], room: int) -> list[Segment]:
     """The notes in view, of at most `room` tokens together."""

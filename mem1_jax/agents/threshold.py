@@ -16,19 +16,14 @@ It is not append-only: each turn reads its whole context again, and the exact la
 
 import dataclasses
 from collections.abc import Sequence
-
-import numpy as np
+from typing import ClassVar
 
 from mem1_jax.agents import turns as turns_lib
-from mem1_jax.memory import state
-from mem1_jax.memory.positions import Gaps, stretch_prompt, turn_gap
-from mem1_jax.text.prompts import encode_task
-from mem1_jax.text.tokenizer import Tokenizer
-from mem1_jax.types import Context, Segment, Task, TurnRecord
+from mem1_jax.types import Segment, TurnRecord
 
 
 @dataclasses.dataclass(frozen=True)
-class ThresholdAgent:
+class ThresholdAgent(turns_lib.ReadingAgent):
   """Every turn reads `[question | what the turn before read, and that turn]` within the budget.
 
   Beyond it: `[question | last well-formed turn]`, even if that alone is longer.
@@ -37,28 +32,17 @@ class ThresholdAgent:
     ValueError: a budget that is no budget (`turns.check_budget`).
   """
 
-  tokenizer: Tokenizer
-  context_capacity: int  # C, tokens
-  prompt_style: str
-  gaps: Gaps
   budget: int  # tokens beside the question that a context may grow to
-  is_append_only: bool = False
+  name: ClassVar[str] = 'threshold'
 
   def __post_init__(self):
     turns_lib.check_budget(self.tokenizer, self.budget, self.context_capacity)
 
-  def prompt(self, task: Task, rng: np.random.Generator | None) -> Segment:
-    lines = encode_task(self.tokenizer, task, self.prompt_style, 'threshold')
-    return stretch_prompt(lines, self.gaps, rng)
-
-  def context(self, prompt: Segment, turns: Sequence[TurnRecord], information: str,
-              rng: np.random.Generator | None) -> tuple[Context, int]:
-    if not turns:
-      return state.first_context(prompt), len(prompt) - 1
-    last = turns_lib.last(self.tokenizer, turns, information, self.context_capacity)
+  def read(self, turns: Sequence[TurnRecord], latest: turns_lib.Last
+           ) -> tuple[Sequence[Segment], turns_lib.Last]:
     # Turn 0 read nothing but the prompt's last token.
     before = [turn.context.segment for turn in turns[1:][-1:]]
     grown = turns_lib.join([*before, turns[-1].written])
-    if len(grown) + len(last.information) <= self.budget:
-      last = dataclasses.replace(last, kept=grown)
-    return turns_lib.read_again(prompt, (), last, turn_gap(self.gaps, rng))
+    if len(grown) + len(latest.information) <= self.budget:
+      latest = dataclasses.replace(latest, kept=grown)
+    return (), latest

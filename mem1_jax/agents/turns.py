@@ -10,11 +10,15 @@ after it, it comes with its own reply and the correction behind that.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
 
 from mem1_jax.memory import state
-from mem1_jax.text.prompts import encode_information
+from mem1_jax.memory.positions import Gaps, stretch_prompt, turn_gap
+from mem1_jax.text.prompts import encode_information, encode_task
 from mem1_jax.text.tokenizer import Tokenizer
-from mem1_jax.types import ActionKind, Context, Segment, TurnRecord
+from mem1_jax.types import ActionKind, Context, Segment, Task, TurnRecord
 
 NOTHING = Segment((), (), ())
 _TAGS = '<think></think><search></search>', '<information></information>'
@@ -36,6 +40,38 @@ class Last:
 
   def __len__(self) -> int:
     return len(self.kept) + len(self.information)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadingAgent:
+  """An agent (agents/agent.py) whose every turn reads `[question | older | the last turn]` again.
+
+  Attributes:
+    name: by which its instructions are found (text/prompts.py).
+  """
+
+  tokenizer: Tokenizer
+  context_capacity: int  # C, tokens
+  prompt_style: str
+  gaps: Gaps
+  name: ClassVar[str]
+  is_append_only: ClassVar[bool] = False
+
+  def prompt(self, task: Task, rng: np.random.Generator | None) -> Segment:
+    lines = encode_task(self.tokenizer, task, self.prompt_style, self.name)
+    return stretch_prompt(lines, self.gaps, rng)
+
+  def context(self, prompt: Segment, turns: Sequence[TurnRecord], information: str,
+              rng: np.random.Generator | None) -> tuple[Context, int]:
+    if not turns:
+      return state.first_context(prompt), len(prompt) - 1
+    latest = last(self.tokenizer, turns, information, self.context_capacity)
+    older, latest = self.read(turns, latest)
+    return read_again(prompt, older, latest, turn_gap(self.gaps, rng))
+
+  def read(self, turns: Sequence[TurnRecord], latest: Last) -> tuple[Sequence[Segment], Last]:
+    """What is read before the last turn, oldest first, and that turn, or more in its place."""
+    raise NotImplementedError
 
 
 def valid(turns: Sequence[TurnRecord]) -> list[int]:

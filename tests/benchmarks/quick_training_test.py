@@ -39,5 +39,10 @@ def test_a_run_that_was_cut_off_is_an_error(tmp_path):
 
 def test_what_is_there_is_not_run_again(tmp_path, monkeypatch):
   write_run(tmp_path / 'web', [0.5] * 8)
-  monkeypatch.setattr(quick_training.subprocess, 'run', None)  # would fail if it trained
+  commands = []
+  monkeypatch.setattr(quick_training.subprocess, 'run',
+                      lambda command, **_: commands.append(command))
   quick_training.train('web:8', tmp_path / 'web')
+  assert not commands
+  quick_training.train('web:8', tmp_path / 'another')
+  assert '--config=web' in commands[0] and '--config.ppo.iterations=8' in commands[0]

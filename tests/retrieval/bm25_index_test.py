@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
   return build(tmp_path_factory.mktemp('indices') / 'index')
 
 
-def check(folder, passages=PASSAGES, queries=QUERIES, **knobs):
+def assert_finds_the_same(folder, passages=PASSAGES, queries=QUERIES, **knobs):
   disk = bm25_index.open_retriever(folder, **KNOBS | knobs)
   memory = bm25.BM25Retriever(passages, **KNOBS | knobs)
   assert list(disk.passages) == list(memory.passages)
@@ -46,7 +46,7 @@ def check(folder, passages=PASSAGES, queries=QUERIES, **knobs):
 
 
 def test_it_finds_what_memory_finds(folder):
-  check(folder)
+  assert_finds_the_same(folder)
   found = bm25_index.open_retriever(folder, **KNOBS).search(['oslo'], 99)[0]
   titled = [bm25.words(passage.title) == ('oslo',) for passage in found]
   assert sum(titled) == 6 and all(titled[:6]) and len(found) > 6
@@ -65,7 +65,7 @@ def test_any_corpus(tmp_path_factory, corpus, queries, k1, b):
   passages = [types.Passage(' '.join(title), ' '.join(text)) for title, text in corpus]
   if any(passage.title or passage.text for passage in passages):
     folder = build(tmp_path_factory.mktemp('any'), passages, k1=k1, b=b)
-    check(folder, passages, [' '.join(query) for query in queries], k1=k1, b=b)
+    assert_finds_the_same(folder, passages, [' '.join(query) for query in queries], k1=k1, b=b)
 
 
 def test_scores_and_passages_stay_on_disk(folder):
@@ -77,7 +77,7 @@ def test_scores_and_passages_stay_on_disk(folder):
 
 def test_titles_of_one_hash_are_told_from_each_other(tmp_path, monkeypatch):
   monkeypatch.setattr(bm25_index, '_hash', lambda title: len(title))
-  check(build(tmp_path / 'index'))
+  assert_finds_the_same(build(tmp_path / 'index'))
 
 
 def test_an_index_is_the_same_whenever_it_is_built(folder, tmp_path):
