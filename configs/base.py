@@ -141,7 +141,7 @@ def get_config() -> ConfigDict:
   c.sft.micro_rows = 0  # rows per gradient accumulation step; 0: all of a step's
   c.sft.short_budget = 0.05  # share of episodes whose turns run out, answered on the last
   c.sft.long_budget = 0.5  # share of episodes with up to 99 turns more: larger numbers of turns left
-  c.sft.hasty = 0.0  # share of a shopper's episodes without options: a start that PPO can improve on
+  c.sft.hasty = 0.0  # share of episodes without options, or all questions but the first given up
   c.sft.openings = 0.0  # share of episodes shown up to their first turn, the hardest to begin with
   c.sft.drill_share = 0.3  # of the examples beside the expert's episodes
   c.sft.invented = 0.0  # share of examples set in invented worlds, where nothing is known by heart

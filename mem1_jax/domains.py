@@ -32,7 +32,6 @@ from mem1_jax.text.tokenizer import Tokenizer
 from mem1_jax.types import Passage, Question
 
 _HOPS = 2  # of a question, at most, where a budget is reckoned before any is read
-Play = Callable[..., Any]  # agents/play.py, of one domain
 
 
 def check(config: Any):
@@ -326,5 +325,4 @@ def _make_shop(config: Any, slack: int | None, limit: Any) -> webshop.WebShopEnv
       shop_reward.Rules(nouns))
 
 
-EXPERTS: dict[str, Play] = {
-    'qa': expert.play, 'web': web_expert.play, 'webshop': webshop_expert.play}
+EXPERTS = {'qa': expert, 'web': web_expert, 'webshop': webshop_expert}  # each plays, or is hasty

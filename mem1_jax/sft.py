@@ -21,7 +21,6 @@ import numpy as np
 import optax
 
 from mem1_jax import assemble, checkpoint, domains, optim, progress
-from mem1_jax.agents import webshop_expert
 from mem1_jax.arrays import overlay
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.drills import DrillMaker, cluttered
@@ -58,7 +57,7 @@ def make_drills(config: Any, world: World) -> DrillMaker:
 
 def expert_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.ndarray]]:
   """Endless laid out episodes of the scripted expert, of the atlas some drills among them."""
-  agent, play = assemble.make_agent(config, tokenizer), domains.EXPERTS[config.domain]
+  agent, expert = assemble.make_agent(config, tokenizer), domains.EXPERTS[config.domain]
   drills = text_examples(config, tokenizer) if config.sft.drill_share else None
   for lessons in domains.lessons(config, tokenizer):
     maker = make_drills(config, lessons.world) if lessons.world else None
@@ -73,11 +72,10 @@ def expert_examples(config: Any, tokenizer: Tokenizer) -> Iterator[dict[str, np.
       elif rng.random() < config.sft.long_budget:
         episode.max_turns += int(rng.integers(100))
       is_hasty = rng.random() < config.sft.hasty
-      trajectory = play(webshop_expert.hasty(episode.task) if is_hasty else episode.task,
-                        agent, episode, tokenizer, rng,
-                        mistakes(config, lessons.names, rng),
-                        lambda text: garbled(text, rng) if rng.random() < config.sft.garbled
-                        else None)
+      trajectory = expert.play(expert.hasty(episode.task) if is_hasty else episode.task, agent,
+                               episode, tokenizer, rng, mistakes(config, lessons.names, rng),
+                               lambda text: garbled(text, rng)
+                               if rng.random() < config.sft.garbled else None)
       if rng.random() < config.sft.openings:
         trajectory = dataclasses.replace(trajectory, turns=trajectory.turns[:1])
       yield layout.lay_out(trajectory, config.rows.layout)

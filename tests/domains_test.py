@@ -227,7 +227,7 @@ def test_the_shop_has_goals_in_splits_and_an_expert_that_reaches_them():
   assert not products[0] & products[1]
   rewards = []
   for task in composers[0].tasks(range(20)):
-    rewards.append(domains.EXPERTS['webshop'](
+    rewards.append(domains.EXPERTS['webshop'].play(
         task, agent, environment.start(task), tokenizer, None).reward)
   assert np.mean(rewards) > 0.9
 
@@ -250,7 +250,7 @@ def test_lessons_can_be_played(config):
   lessons = next(domains.lessons(config, tokenizer))
   for index in itertools.islice(lessons.indices, 3):
     task = lessons.composer.task(index)
-    played = domains.EXPERTS[config.domain](
+    played = domains.EXPERTS[config.domain].play(
         task, agent, lessons.environment.start(task), tokenizer, None)
     assert played.reward > 0 and played.answer
   assert lessons.names and isinstance(

@@ -55,8 +55,10 @@ class Progress:
     self._begin()
 
   def _begin(self):
-    """Turns to the next question, if there is one."""
+    """Turns to the next question, if there is one; nothing is looked up for some."""
     self.hop = 0
+    while not self.is_done and not self.task.questions[len(self.answers)].relations:
+      self.answers.append(UNKNOWN)
     if not self.is_done:
       self.name = self.task.questions[len(self.answers)].chain[0]
 
@@ -114,6 +116,13 @@ class Progress:
     if self.has_memory:
       new = ''.join(entry(*pair) for pair in entries[max(self.num_told, 0):]) + notes
     return f'<think>{self.said}{new}{labels[number]} {words}</think>{action}'
+
+
+def hasty(task: Task) -> Task:
+  """The same to read, but whoever follows its chains gives up all questions but the first."""
+  first, *others = task.questions
+  return dataclasses.replace(task, questions=(
+      first, *(dataclasses.replace(q, relations=()) for q in others)))
 
 
 def play(task: Task, agent: Agent, episode: Any, tokenizer: Tokenizer,

@@ -29,6 +29,9 @@ _OUTAGE = re.compile(r'^ (?:Search|This page) is unavailable; ', re.MULTILINE)
 _MORE = re.compile(r'^ \[ more\] ', re.MULTILINE)
 
 
+hasty = expert.hasty
+
+
 class _Reader:
   """The questions, and what to click on for the one at hand, if anything."""
 

@@ -61,6 +61,19 @@ def test_the_constant_memory_agents_text(environment):
   assert [turn.action.kind.value for turn in played.turns] == ['search'] * 3 + ['answer']
 
 
+def test_a_hasty_expert_reads_the_same_and_gives_up_after_the_first_question(environment):
+  t = expert.hasty(task())
+  one, two = t.questions
+  played = expert.play(t, AGENTS[Mem1Agent], environment.start(task()), TOKENIZER, None)
+  a = one.found[0]
+  assert two.text == task().questions[1].text
+  assert texts(played) == [
+      f'<think>*>[kf] {one.text} = {one.relations[0]} @</think><search> Cusco</search>',
+      f'<think> {one.relations[0]} is {a}.[kf]: {a};>[zb]: unknown;>.</think>'
+      f'<answer> *>[kf]: {a};>[zb]: unknown;>.</answer>']
+  assert (played.reward, played.searches) == (1.0, 1)
+
+
 def test_the_full_context_agents_text(environment):
   t = task()
   one, two = t.questions
