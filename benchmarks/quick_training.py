@@ -1,6 +1,6 @@
 """Does one command train in each domain, in how long, and does the reward rise?
 
-    python benchmarks/quick_training.py [--runs atlas:40 webshop web] [--workdir FOLDER] [--out FILE]
+    python benchmarks/quick_training.py [--runs atlas_hasty webshop web] [--workdir FOLDER] [--out FILE]
 
 Each run is `main train --config=NAME`, with ppo.iterations set to what stands behind the colon;
 its output goes on as it comes. A run that has ended in the work folder is read, not done again; one
@@ -68,7 +68,7 @@ def measured(run: str, workdir: pathlib.Path) -> dict:
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-  parser.add_argument('--runs', nargs='+', default=['atlas:40', 'webshop', 'web'],
+  parser.add_argument('--runs', nargs='+', default=['atlas_hasty', 'webshop', 'web'],
                       metavar='NAME[:ITERATIONS]', help='configs (default: %(default)s)')
   parser.add_argument('--workdir', type=pathlib.Path, default=ROOT / 'runs' / 'quick_training')
   parser.add_argument('--out', type=pathlib.Path, help='JSON with all iterations')

@@ -45,7 +45,8 @@ def test_our_own_folders(tmp_path):
   assert half['final_norm']['scale'].dtype == 'bfloat16'
 
 
-@pytest.mark.parametrize('name', ['atlas/mem1', 'atlas/full_context', 'atlas/pretrained'])
+@pytest.mark.parametrize('name', [
+    'atlas/mem1', 'atlas/full_context', 'atlas/pretrained', 'atlas/hasty'])
 def test_shipped_parameters_tell_their_sizes(name):
   config = initial.sizes(name, **DTYPES)
   assert not config.differences(named_config('atlas')) and not config.copy_heads
