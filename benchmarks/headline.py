@@ -44,7 +44,7 @@ SHOWN = ('em', 'em_per_question', 'f1', 'answered', 'peak_tokens', 'peak_tokens_
          'dependency', 'turns', 'generated_tokens', 'seconds')
 _GOALS = {'em_ratio': 3.5, 'peak_ratio': 3.7, 'kept': 0.9}
 _DRAWS = 2000
-_CHECK = ['sft.steps=4', 'sft.log_every=1', 'ppo.iterations=2', 'ppo.tasks=4', 'ppo.minibatches=2',
+_CHECK = ['sft.steps=4', 'sft.log_every=1', 'optim.warmup=1', 'ppo.iterations=2', 'ppo.tasks=4', 'ppo.minibatches=2',
           'rollout.num_slots=4', 'eval.tasks=3', 'eval.num_slots=3', 'log.tensorboard=False']
 
 
