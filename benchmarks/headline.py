@@ -12,8 +12,8 @@ Three agents of one model, each supervised and then trained by PPO, by the same 
 Their budgets are alike: the same pre-trained parameters, 1,400 supervised steps on rows of 3,840
 tokens in sum, then 12 iterations of PPO on 64 tasks. The first two begin from the supervised
 parameters that the package ships, made just so; `--own-sft` makes them anew. Then each answers,
-greedily and by a cache, the same 200 test tasks of each size, some of whose questions are in wordings that no
-training uses.
+greedily and by a cache, the same 200 test tasks of each size, some of whose questions are in
+wordings that no training uses.
 
 Each agent's commands are `main sft`, `train`, `export` and `evaluate`, one after another on its
 share of the cores; what a killed run has done whole is kept, what it began goes on. Intervals
@@ -25,6 +25,7 @@ import argparse
 import concurrent.futures
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import subprocess
@@ -44,8 +45,8 @@ SHOWN = ('em', 'em_per_question', 'f1', 'answered', 'peak_tokens', 'peak_tokens_
          'dependency', 'turns', 'generated_tokens', 'seconds')
 _GOALS = {'em_ratio': 3.5, 'peak_ratio': 3.7, 'kept': 0.9}
 _DRAWS = 2000
-_CHECK = ['sft.steps=4', 'sft.log_every=1', 'optim.warmup=1', 'ppo.iterations=2', 'ppo.tasks=4', 'ppo.minibatches=2',
-          'rollout.num_slots=4', 'eval.tasks=3', 'eval.num_slots=3', 'log.tensorboard=False']
+_CHECK = ['sft.steps=4', 'sft.log_every=1', 'optim.warmup=1', 'ppo.iterations=2', 'ppo.tasks=4',
+          'ppo.minibatches=2', 'rollout.num_slots=4', 'eval.tasks=3', 'eval.num_slots=3', 'log.tensorboard=False']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Agent:
   max_tokens: int
   shipped: str = ''
 
-  def commands(self, folder: pathlib.Path, is_own_sft: bool) -> list[tuple[pathlib.Path, list[str]]]:
+  def commands(self, folder: pathlib.Path, is_own_sft: bool,
+               ) -> list[tuple[pathlib.Path, list[str]]]:
     """(what is there once it has ended, arguments of `main`) of each command, in order."""
     data = [f'agent={self.kind}', f'data.objectives=(1,{self.most})']
     sft, ppo, out = (folder / stage / self.name for stage in ('sft', 'ppo', 'params'))
@@ -81,7 +83,8 @@ class Agent:
               f'rows.length={self.row}', *data)]))
     ours = _knobs(f'init={start}', 'critic=head', 'optim.policy_lr=1e-4', 'eval.every=0', *data,
                   f'rows.length={self.row}', f'rollout.max_tokens={self.max_tokens}')
-    found.append((folder / 'ppo' / f'{self.name}.done', ['train', '--config=atlas', f'--workdir={ppo}', '--resume', *ours]))
+    found.append((folder / 'ppo' / f'{self.name}.done', [
+        'train', '--config=atlas', f'--workdir={ppo}', '--resume', *ours]))
     found.append((out / 'model.safetensors', [
         'export', '--config=atlas', f'--workdir={ppo}', f'--out={out}', *ours]))
     found.append((folder / 'evaluation' / f'{self.name}.done', [
@@ -151,7 +154,7 @@ def ratio(above: Sequence[float], below: Sequence[float], is_paired: bool, seed:
   with np.errstate(divide='ignore', invalid='ignore'):
     low, high = np.quantile(np.where(bottoms > 0, tops / bottoms, np.inf), [0.025, 0.975],
                             method='nearest')
-  mean = above.mean() / below.mean() if below.mean() > 0 else None
+  mean = float(above.mean() / below.mean()) if below.mean() > 0 else None
   return {'value': mean, 'low': _finite(low), 'high': _finite(high)}
 
 
@@ -184,7 +187,7 @@ def compare(cells: dict[str, dict[int, list[dict]]]) -> dict:
 
     at_two = between('em', 2, is_ours_above=False)
     found[agent] = {
-        'em_at_2': at_two, 'is_void': (at_two['value'] or 0.0) < 0.9,
+        'em_at_2': at_two, 'is_void': bool((at_two['value'] or 0.0) < 0.9),
         'em_ratio': between('em', 16), 'peak_ratio': between('peak_tokens', 16, False),
         'seconds_ratio': between('seconds', 16, False)}
   return found
@@ -222,7 +225,8 @@ def show(result: dict):
       em, share = cell['em'], cell['em_per_question']
       ends = f'[{share["low"]:.3f}, {share["high"]:.3f}]' if share['low'] is not None else ''
       print(f'{agent:16}{n:>4}{em["mean"]:8.2f}{share["mean"]:7.3f}{ends:>15}'
-            f'{cell["em_seen_wording"]:9.2f} / {cell["em_held_out_wording"]:.2f}'
+            f'{cell.get("em_seen_wording", math.nan):9.2f} / '
+            f'{cell.get("em_held_out_wording", math.nan):.2f}'
             f'{cell["answered"]["mean"]:10.2f}{cell["peak_tokens"]["mean"]:7.0f}'
             f'{cell["seconds"]["mean"]:8.2f}')
   print(f'\nmem1 keeps of its EM per question at 2 when asked 16: '
@@ -230,8 +234,8 @@ def show(result: dict):
   for agent in ('full_context', 'full_context_16'):
     found = result['compared'][agent]
     void = '  VOID: below 0.9' if found['is_void'] else ''
-    print(f'{agent}: {_text(found["em_at_2"])} of the EM of mem1 at 2{void}; at 16, EM of mem1 to its '
-          f'{_text(found["em_ratio"])} (goal ≥ {_GOALS["em_ratio"]}), its peak to that of mem1 '
+    print(f'{agent}: {_text(found["em_at_2"])} of the EM of mem1 at 2{void}; at 16, EM of mem1 to '
+          f'its {_text(found["em_ratio"])} (goal ≥ {_GOALS["em_ratio"]}), its peak to that of mem1 '
           f'{_text(found["peak_ratio"])} (goal ≥ {_GOALS["peak_ratio"]}), its seconds '
           f'{_text(found["seconds_ratio"])}')
 
@@ -253,12 +257,12 @@ def shares(jobs: int) -> list[set[int]]:
 def main():
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
   parser.add_argument('--seed', type=int, default=0, help='of all training (default: %(default)s)')
-  parser.add_argument('--jobs', type=int, default=1, metavar='N', help='agents at a time, each on its '
-                      'share of the CPU cores (default: %(default)s)')
-  parser.add_argument('--own-sft', action='store_true', help='supervise all agents anew, instead of '
-                      'beginning from shipped parameters')
-  parser.add_argument('--only', nargs='+', choices=[agent.name for agent in AGENTS], metavar='AGENT',
-                      help='do these and compare nothing: another process, or machine, on the same '
+  parser.add_argument('--jobs', type=int, default=1, metavar='N', help='agents at a time, each on '
+                      'its share of the CPU cores (default: %(default)s)')
+  parser.add_argument('--own-sft', action='store_true', help='supervise all agents anew, instead '
+                      'of beginning from shipped parameters')
+  parser.add_argument('--only', nargs='+', choices=[agent.name for agent in AGENTS],
+                      metavar='AGENT', help='do these and compare nothing: another process, or machine, on the same '
                       'folder does the others')
   parser.add_argument('--check', action='store_true', help='a few steps of everything')
   parser.add_argument('--workdir', type=pathlib.Path, default=ROOT / 'runs' / 'headline')
