@@ -46,7 +46,8 @@ SHOWN = ('em', 'em_per_question', 'f1', 'answered', 'peak_tokens', 'peak_tokens_
 _GOALS = {'em_ratio': 3.5, 'peak_ratio': 3.7, 'kept': 0.9}
 _DRAWS = 2000
 _CHECK = ['sft.steps=4', 'sft.log_every=1', 'optim.warmup=1', 'ppo.iterations=2', 'ppo.tasks=4',
-          'ppo.minibatches=2', 'rollout.num_slots=4', 'eval.tasks=3', 'eval.num_slots=3', 'log.tensorboard=False']
+          'ppo.minibatches=2', 'rollout.num_slots=4', 'eval.tasks=3', 'eval.num_slots=3',
+          'log.tensorboard=False']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,29 +70,24 @@ class Agent:
   max_tokens: int
   shipped: str = ''
 
-  def commands(self, folder: pathlib.Path, is_own_sft: bool,
-               ) -> list[tuple[pathlib.Path, list[str]]]:
-    """(what is there once it has ended, arguments of `main`) of each command, in order."""
+  def commands(self, folder: pathlib.Path, is_own_sft: bool) -> list[list[str]]:
+    """The arguments of `main`, one command after another."""
     data = [f'agent={self.kind}', f'data.objectives=(1,{self.most})']
     sft, ppo, out = (folder / stage / self.name for stage in ('sft', 'ppo', 'params'))
     start, found = self.shipped, []
     if is_own_sft or not start:
       start = str(sft / 'params')
-      found.append((sft / 'params' / 'model.safetensors', [
-          'sft', '--config=atlas_sft', f'--workdir={sft}', '--resume', *_knobs(
-              'init=atlas/pretrained', 'sft.steps=1400', f'sft.rows_per_step={3840 // self.row}',
-              f'rows.length={self.row}', *data)]))
+      found.append(['sft', '--config=atlas_sft', f'--workdir={sft}', '--resume', *_knobs(
+          'init=atlas/pretrained', 'sft.steps=1400', f'sft.rows_per_step={3840 // self.row}',
+          f'rows.length={self.row}', *data)])
     ours = _knobs(f'init={start}', 'critic=head', 'optim.policy_lr=1e-4', 'eval.every=0', *data,
                   f'rows.length={self.row}', f'rollout.max_tokens={self.max_tokens}')
-    found.append((folder / 'ppo' / f'{self.name}.done', [
-        'train', '--config=atlas', f'--workdir={ppo}', '--resume', *ours]))
-    found.append((out / 'model.safetensors', [
-        'export', '--config=atlas', f'--workdir={ppo}', f'--out={out}', *ours]))
-    found.append((folder / 'evaluation' / f'{self.name}.done', [
-        'evaluate', '--config=atlas', f'--workdir={folder / "evaluation" / self.name}',
-        *_knobs(f'init={out}', f'agent={self.kind}', f'eval.objectives={OBJECTIVES}',
-                'eval.tasks=200')]))
-    return found
+    return found + [
+        ['train', '--config=atlas', f'--workdir={ppo}', '--resume', *ours],
+        ['export', '--config=atlas', f'--workdir={ppo}', f'--out={out}', *ours],
+        ['evaluate', '--config=atlas', f'--workdir={folder / "evaluation" / self.name}',
+         *_knobs(f'init={out}', f'agent={self.kind}', f'eval.objectives={OBJECTIVES}',
+                 'eval.tasks=200')]]
 
 
 AGENTS = (  # the longest first
@@ -113,8 +109,9 @@ def do(agent: Agent, folder: pathlib.Path, cores: set[int], more: Sequence[str],
     RuntimeError: a command failed.
   """
   log = folder / f'{agent.name}.log'
-  for path, arguments in agent.commands(folder, is_own_sft):
-    if not path.exists():
+  for arguments in agent.commands(folder, is_own_sft):
+    done = folder / 'done' / f'{arguments[0]}-{agent.name}'
+    if not done.exists():
       command = [sys.executable, '-m', 'mem1_jax.main', *arguments, *more]
       with log.open('a') as file:
         print(*command[1:], file=file, flush=True)
@@ -125,14 +122,14 @@ def do(agent: Agent, folder: pathlib.Path, cores: set[int], more: Sequence[str],
       if status:
         raise RuntimeError(f'`main {arguments[0]}` of {agent.name} ended with status {status}; '
                            f'{log} says why. What is whole is kept, so begin again when mended')
-      path.touch()
+      done.parent.mkdir(exist_ok=True)
+      done.touch()
     on_done(f'{arguments[0]} of {agent.name}')
 
 
-def scores(folder: pathlib.Path, agent: str, objectives: int) -> list[dict[str, float]]:
-  """The metrics of each trajectory of a cell, with the id of its task."""
-  kind = next(a.kind for a in AGENTS if a.name == agent)
-  path = folder / 'evaluation' / agent / f'{kind}-{objectives}.jsonl'
+def scores(cell: pathlib.Path) -> list[dict[str, float]]:
+  """The metrics of each trajectory of a cell's file, with the id of its task."""
+  path = cell.with_suffix('.jsonl')
   lines = [json.loads(line) for line in path.read_text().splitlines()]
   return [line['score'] | {'task': line['task']['id']} for line in lines]
 
@@ -195,13 +192,15 @@ def compare(cells: dict[str, dict[int, list[dict]]]) -> dict:
 
 def measured(folder: pathlib.Path, seed: int, parameters: int) -> dict:
   """The result, once all is done."""
-  cells = {agent.name: {n: scores(folder, agent.name, n) for n in OBJECTIVES} for agent in AGENTS}
+  files = {agent.name: {n: folder / 'evaluation' / agent.name / f'{agent.kind}-{n}.json'
+                        for n in OBJECTIVES} for agent in AGENTS}
+  cells = {name: {n: scores(path) for n, path in row.items()} for name, row in files.items()}
   table = {}
-  for agent in AGENTS:
-    for n in OBJECTIVES:
-      rows = [{name: row[name] for name in SHOWN} for row in cells[agent.name][n]]
-      cell = json.loads((folder / 'evaluation' / agent.name / f'{agent.kind}-{n}.json').read_text())
-      table.setdefault(agent.name, {})[str(n)] = {
+  for agent, row in files.items():
+    for n, path in row.items():
+      rows = [{name: score[name] for name in SHOWN} for score in cells[agent][n]]
+      cell = json.loads(path.read_text())
+      table.setdefault(agent, {})[str(n)] = {
           name: dataclasses.asdict(value) for name, value in intervals.estimates(rows).items()
       } | {name: cell[name] for name in ('em_seen_wording', 'em_held_out_wording', 'episodes',
                                          'overflow', 'faults') if name in cell}
@@ -262,8 +261,8 @@ def main():
   parser.add_argument('--own-sft', action='store_true', help='supervise all agents anew, instead '
                       'of beginning from shipped parameters')
   parser.add_argument('--only', nargs='+', choices=[agent.name for agent in AGENTS],
-                      metavar='AGENT', help='do these and compare nothing: another process, or machine, on the same '
-                      'folder does the others')
+                      metavar='AGENT', help='do these and compare nothing: another process, or '
+                      'machine, on the same folder does the others')
   parser.add_argument('--check', action='store_true', help='a few steps of everything')
   parser.add_argument('--workdir', type=pathlib.Path, default=ROOT / 'runs' / 'headline')
   parser.add_argument('--out', type=pathlib.Path, help='JSON of everything but trajectories')

@@ -1,6 +1,7 @@
 """Does one command train in each domain, in how long, and does the reward rise?
 
-    python benchmarks/quick_training.py [--runs atlas_hasty webshop web] [--workdir FOLDER] [--out FILE]
+    python benchmarks/quick_training.py [--runs atlas_hasty webshop web] [--workdir FOLDER]
+        [--out FILE]
 
 Each run is `main train --config=NAME`, with ppo.iterations set to what stands behind the colon;
 its output goes on as it comes. A run that has ended in the work folder is read, not done again; one

@@ -11,6 +11,7 @@ import functools
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import ModuleType
 from typing import Any
 
 from mem1_jax import search
@@ -325,4 +326,6 @@ def _make_shop(config: Any, slack: int | None, limit: Any) -> webshop.WebShopEnv
       shop_reward.Rules(nouns))
 
 
-EXPERTS = {'qa': expert, 'web': web_expert, 'webshop': webshop_expert}  # each plays, or is hasty
+# Of each, play(…) is the trajectory of a task, and hasty(task) what it pursues in a worse one.
+EXPERTS: dict[str, ModuleType] = {
+    'qa': expert, 'web': web_expert, 'webshop': webshop_expert}

@@ -135,6 +135,18 @@ def test_a_share_of_searches_is_for_misspelt_names():
   assert all(name[0] == 'P' and name == ' '.join(name.split()) for name in wrong)
 
 
+@pytest.mark.parametrize('hasty, num_unknown', [(1.0, 2), (0.0, 0)])
+def test_a_hasty_share_gives_up_the_second_question(hasty, num_unknown):
+  """Once in its thoughts, once in its answer."""
+  config = config_for('expert', hasty=hasty, drill_share=0.0, mistakes=0.0, garbled=0.0,
+                      short_budget=0.0)
+  config.data.objectives = (2, 2)
+  tokenizer = assemble.make_tokenizer(config)
+  for columns in itertools.islice(sft.expert_examples(config, tokenizer), 3):
+    tokens = columns['tokens'][columns['is_generated'].astype(bool)]
+    assert tokenizer.decode(tokens.tolist()).count(': unknown;') == num_unknown
+
+
 def test_openings_are_first_turns_alone():
   def turns(share):
     return first_rows(config_for('expert', openings=share, drill_share=0.0)).tags.turn

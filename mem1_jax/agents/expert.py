@@ -52,10 +52,12 @@ class Progress:
     for question in self.task.questions:
       if not question.chain:
         raise ExpertError(f'question {question.id!r} has no chain for an expert to follow')
+    if not any(question.relations for question in self.task.questions):
+      raise ExpertError(f'task {self.task.id!r} has no relations for an expert to look up')
     self._begin()
 
   def _begin(self):
-    """Turns to the next question, if there is one; nothing is looked up for some."""
+    """Turns to the next question that has something to look up; the others are unknown."""
     self.hop = 0
     while not self.is_done and not self.task.questions[len(self.answers)].relations:
       self.answers.append(UNKNOWN)

@@ -29,9 +29,6 @@ _OUTAGE = re.compile(r'^ (?:Search|This page) is unavailable; ', re.MULTILINE)
 _MORE = re.compile(r'^ \[ more\] ', re.MULTILINE)
 
 
-hasty = expert.hasty
-
-
 class _Reader:
   """The questions, and what to click on for the one at hand, if anything."""
 
@@ -72,6 +69,9 @@ def _result(information: str, title: str) -> tuple[str, str]:
     if name.casefold() == ' '.join(title.split()).casefold():
       return number, text
   return '', ''
+
+
+hasty = expert.hasty  # the questions are the same, so is how they are given up
 
 
 def play(task: Task, agent: Agent, episode: Any, tokenizer: Tokenizer,

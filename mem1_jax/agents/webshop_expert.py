@@ -165,7 +165,7 @@ def _named(option: str, names: list[str]) -> str | None:
 
 
 def hasty(task: Task) -> Task:
-  """The same to read, but whoever pursues its goal chooses no options."""
+  """The same to read, but whoever pursues its goal chooses no options. Tasks of questions stay."""
   return dataclasses.replace(task, questions=tuple(
       dataclasses.replace(q, goal=q.goal and dataclasses.replace(q.goal, options=()))
       for q in task.questions))

@@ -200,3 +200,9 @@ def test_gaps_are_drawn_from_the_generator(environment):
     return [played.prompt.positions, *(turn.context.segment.positions for turn in played.turns)]
 
   assert positions(1) == positions(1) != positions(2)
+
+
+def test_a_task_without_relations_is_refused():
+  without = types.Question('q', 'Who?', ('x',), chain=('Cusco',))
+  with pytest.raises(expert.ExpertError, match="task 't' has no relations"):
+    expert.Progress(types.Task('t', (without,), ('[kf]',), 'test'), True)

@@ -141,6 +141,8 @@ def test_a_hasty_shopper_reads_the_same_and_chooses_no_options():
   played = play(small_shop.environment(), expert.hasty(task))
   assert expert.hasty(task).questions[0].text == task.questions[0].text
   assert actions(played)[1:] == ['A10', 'buy now'] and 'red, small, buy' not in texts(played)[0]
+  question = types.Task('u', (types.Question('q', 'Who?', ('x',)),), ('[kf]',), 'test')
+  assert expert.hasty(question) == question
 
 
 def test_hostile_goals_stay_text():

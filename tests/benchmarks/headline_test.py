@@ -67,7 +67,7 @@ def test_other_tasks_are_refused():
 def test_all_agents_have_the_same_budget_and_knobs_that_there_are(tmp_path, is_own_sft):
   seen = {}
   for agent in headline.AGENTS:
-    for _, (command, name, *arguments) in agent.commands(tmp_path, is_own_sft):
+    for command, name, *arguments in agent.commands(tmp_path, is_own_sft):
       knobs = [text for text in arguments if text.startswith('--config.')]
       seen[agent.name, command] = configs.load(name.removeprefix('--config='), knobs)
   supervised = {name: c for (name, command), c in seen.items() if command == 'sft'}
