@@ -136,8 +136,8 @@ def get_config() -> ConfigDict:
 
   c.sft = ConfigDict()
   c.sft.data = 'expert'  # expert: scripted episodes | text: pre-training drills
-  c.sft.steps = 1000
-  c.sft.rows_per_step = 8
+  c.sft.steps = 1000  # updates
+  c.sft.rows_per_step = 8  # packed rows of an update
   c.sft.micro_rows = 0  # rows per gradient accumulation step; 0: all of a step's
   c.sft.short_budget = 0.05  # share of episodes whose turns run out, answered on the last
   c.sft.long_budget = 0.5  # share of episodes with up to 99 turns more: larger numbers of turns left
@@ -160,24 +160,24 @@ def get_config() -> ConfigDict:
   c.optim.value_lr = 1e-3  # paper: 1e-5 at 7B
   c.optim.warmup = 5  # updates (paper: 50)
   c.optim.schedule = 'constant'  # constant | cosine (to 10 % at the last step)
-  c.optim.b1 = 0.9
-  c.optim.b2 = 0.95
-  c.optim.eps = 1e-8
+  c.optim.b1 = 0.9  # decay of AdamW's first moment, in [0, 1)
+  c.optim.b2 = 0.95  # of the second, in [0, 1)
+  c.optim.eps = 1e-8  # beside the root of the second, > 0
   c.optim.weight_decay = 0.0  # on matrices
-  c.optim.max_grad_norm = 1.0
+  c.optim.max_grad_norm = 1.0  # over all gradients; larger ones are scaled down to it
   c.optim.mu_dtype = 'float32'  # float32 | bfloat16: how the first moment is stored
   c.optim.nu_dtype = 'float32'  # float32 | bfloat16 (b2 ≤ 0.992): the second, of AdamW
   c.optim.loss_scale = 1.0  # a power of two; multiplies the loss while gradients are in float16
 
   c.ppo = ConfigDict()
-  c.ppo.iterations = 12
+  c.ppo.iterations = 12  # of a run: a rollout and its updates each
   c.ppo.tasks = 64  # tasks per iteration (paper: 64)
   c.ppo.samples = 1  # episodes per task
   c.ppo.baseline = 'critic'  # critic | task: less the mean reward of the task's other samples, too
   c.ppo.num_rows = 64  # rows the update program holds
   c.ppo.micro_rows = 4  # rows per gradient accumulation step
   c.ppo.minibatches = 4  # per epoch (paper: 1)
-  c.ppo.epochs = 1
+  c.ppo.epochs = 1  # times that an iteration's rows are learned from
   c.ppo.gamma = 1.0  # per token (paper: 1)
   c.ppo.lam = 1.0  # GAE (paper: 1)
   c.ppo.clip = 0.2  # of the probability ratio (paper: 0.2)
@@ -190,14 +190,14 @@ def get_config() -> ConfigDict:
   c.ppo.kl_controller = 'fixed'  # fixed | adaptive
   c.ppo.kl_target = 0.05  # nats per token, of the adaptive controller
   c.ppo.kl_horizon = 1000  # tokens-weighted steps, of the adaptive controller
-  c.ppo.entropy_coef = 0.0
+  c.ppo.entropy_coef = 0.0  # times the entropy, added to what is maximised; ≥ 0
   c.ppo.whiten = True  # advantages over generated tokens
   c.ppo.logprob_chunk = 256  # positions whose logits exist at one time
   c.ppo.max_skipped = 3  # non-finite updates in a row before the run stops
 
   c.eval = ConfigDict()
-  c.eval.split = 'test'
-  c.eval.objectives = (1, 2, 4, 8, 16)
+  c.eval.split = 'test'  # train | validation | test
+  c.eval.objectives = (1, 2, 4, 8, 16)  # questions of a task: a cell for each number
   c.eval.tasks = 100  # per number of objectives
   c.eval.num_slots = 32  # turns side by side, in evaluations of their own
   c.eval.max_tokens = 72  # tokens a turn may generate, and
@@ -224,7 +224,7 @@ def get_config() -> ConfigDict:
   c.checkpoint.keep = 2  # newest kept, beside the best
 
   c.log = ConfigDict()
-  c.log.tensorboard = True
+  c.log.tensorboard = True  # writes events into the run folder, too
   c.log.wandb = ''  # project name; '' for none
   c.log.samples = 4  # trajectories written per evaluation
   return c.lock()

@@ -38,20 +38,8 @@ def parser() -> argparse.ArgumentParser:
                'behind an OpenAI-compatible server, --config.endpoint.url.', 'runs/evaluate')
   command = add('quickstart', 'PPO, evaluation of three agents, report.', 'runs/quickstart')
   command.add_argument('--resume', action='store_true', help='continue where it was stopped')
-  command = add('export', 'Writes parameters as a folder that transformers loads: --config.init, or '
-                'what a run has trained.')
-  command.add_argument('--out', required=True, help='new folder for the weights, config.json, '
-                       'the tokenizer and generation_config.json')
-  command.add_argument('--workdir', default='', help='run folder of `train`: its best policy')
-  part = command.add_mutually_exclusive_group()
-  part.add_argument('--critic', action='store_true', help="export that run's critic instead, as "
-                       'a token classifier with one label')
-  part.add_argument('--adapters', action='store_true', help="export that run's LoRA adapters "
-                       'instead of merging them, as a folder that peft loads')
-  command.add_argument('--dtype', default='', choices=['float32', 'bfloat16', 'float16'],
-                       help='of the tensors (default: that of --config.model.param_dtype)')
-  command.add_argument('--max-shard-gb', type=float, default=5, metavar='GB',
-                       help='larger models become several files (default: %(default)s)')
+  _add_export(add('export', 'Writes parameters as a folder that transformers loads: --config.init, '
+                  'or what a run has trained.'))
   command = add('plan', 'Does a run fit a TPU slice, and how fast could it be? Needs no TPU, but its '
                 'compiler (the extra `tpu`). Status 1 where it does not fit.')
   command.add_argument('--topology', required=True, metavar='CHIP:SHAPE',
@@ -74,6 +62,11 @@ def parser() -> argparse.ArgumentParser:
                        'file instead: timelines, search, filters; no network needed')
   _add_report(add('report', 'One page and Markdown about runs: tables with intervals, figures, and '
                   'every trajectory as a timeline.'))
+  command = add('knobs', 'Says what each knob of --config is, and its value there; * where that is not '
+                "base.py's.")
+  command.add_argument('text', nargs='?', default='', help='only those with it in their name or '
+                       'description (default: all)')
+  command.add_argument('--markdown', action='store_true', help='all, as docs/configs.md has them')
   _add_index(add('index', 'Writes passages with vectors, for dense retrieval, or with scores of BM25 '
                  'into a folder, which --config.env.documents and serve-retriever open '
                  '(docs/retrieval.md).'))
@@ -83,6 +76,21 @@ def parser() -> argparse.ArgumentParser:
       '/health, GET /metrics. --config.env.bm25_k1 and its neighbours are used, reranker too; runs '
       'ask it with --config.env.retriever=URL. Needs the extra `retriever`.'))
   return top
+
+
+def _add_export(command: argparse.ArgumentParser):
+  command.add_argument('--out', required=True, help='new folder for the weights, config.json, '
+                       'the tokenizer and generation_config.json')
+  command.add_argument('--workdir', default='', help='run folder of `train`: its best policy')
+  part = command.add_mutually_exclusive_group()
+  part.add_argument('--critic', action='store_true', help="export that run's critic instead, as "
+                       'a token classifier with one label')
+  part.add_argument('--adapters', action='store_true', help="export that run's LoRA adapters "
+                       'instead of merging them, as a folder that peft loads')
+  command.add_argument('--dtype', default='', choices=['float32', 'bfloat16', 'float16'],
+                       help='of the tensors (default: that of --config.model.param_dtype)')
+  command.add_argument('--max-shard-gb', type=float, default=5, metavar='GB',
+                       help='larger models become several files (default: %(default)s)')
 
 
 def _add_report(command: argparse.ArgumentParser):

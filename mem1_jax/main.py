@@ -141,6 +141,17 @@ def report(config: ConfigDict, args: argparse.Namespace):
   print(*found.problems, sep='\n', end='\n' if found.problems else '', file=sys.stderr)
 
 
+def knobs(config: ConfigDict, args: argparse.Namespace):
+  """Says what the knobs of a config are."""
+  from mem1_jax import knobs as descriptions
+  found = descriptions.read(pathlib.Path(configs.resolve('base')).read_text(encoding='utf-8'))
+  if args.markdown:
+    print(descriptions.markdown(found), end='')
+    return
+  found = descriptions.matching(found, args.text)
+  print(*descriptions.lines(found, descriptions.values(config.to_dict())), sep='\n')
+
+
 def index(config: ConfigDict, args: argparse.Namespace):
   """Writes an index of documents: of BM25's scores, or of vectors for dense retrieval."""
   from mem1_jax import index as indexing
@@ -179,7 +190,7 @@ def serve_retriever(config: ConfigDict, args: argparse.Namespace):
 
 
 COMMANDS = {function.__name__.replace('_', '-'): function for function in (
-    train, sft, evaluate, quickstart, export, plan, tasks, inspect, report, index, chat,
+    train, sft, evaluate, quickstart, export, plan, tasks, inspect, report, knobs, index, chat,
     serve_retriever)}
 
 
