@@ -198,7 +198,7 @@ def get_config() -> ConfigDict:
   c.eval = ConfigDict()
   c.eval.split = 'test'  # train | validation | test
   c.eval.objectives = (1, 2, 4, 8, 16)  # questions of a task: a cell for each number
-  c.eval.tasks = 100  # per number of objectives
+  c.eval.tasks = 100  # per number of objectives; 0: as many as ask every question once
   c.eval.num_slots = 32  # turns side by side, in evaluations of their own
   c.eval.max_tokens = 72  # tokens a turn may generate, and
   c.eval.max_tokens_per_objective = 10  # so many more for each question of the task

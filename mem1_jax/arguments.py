@@ -16,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
   def add(name: str, text: str, workdir: str | None = None):
     command = commands.add_parser(name, help=text, description=text, epilog=top.epilog)
     command.add_argument('--config', default='atlas', metavar='FILE_OR_NAME',
-                         help='config file or packaged name (default: %(default)s)')
+                         help='config file or packaged name (default: atlas)')
     if workdir:
       command.add_argument('--workdir', default=workdir, help='run folder (default: %(default)s)')
     return command
@@ -34,8 +34,9 @@ def parser() -> argparse.ArgumentParser:
                        help='trace that iteration (≥ 1) for TensorBoard and Perfetto; 0 for none')
   command = add_parallel('sft', 'Supervised training: drills or the scripted expert.', 'runs/sft')
   command.add_argument('--resume', action='store_true', help='continue from the last checkpoint')
-  add_parallel('evaluate', 'Greedy evaluation of --config.init on eval.objectives; or of a model '
-               'behind an OpenAI-compatible server, --config.endpoint.url.', 'runs/evaluate')
+  _add_suite(add_parallel(
+      'evaluate', 'Greedy evaluation of --config.init on eval.objectives; or of a model behind an '
+      'OpenAI-compatible server, --config.endpoint.url.', 'runs/evaluate'))
   command = add('quickstart', 'PPO, evaluation of three agents, report.', 'runs/quickstart')
   command.add_argument('--resume', action='store_true', help='continue where it was stopped')
   _add_export(add('export', 'Writes parameters as a folder that transformers loads: --config.init, '
@@ -91,6 +92,15 @@ def _add_export(command: argparse.ArgumentParser):
                        help='of the tensors (default: that of --config.model.param_dtype)')
   command.add_argument('--max-shard-gb', type=float, default=5, metavar='GB',
                        help='larger models become several files (default: %(default)s)')
+
+
+def _add_suite(command: argparse.ArgumentParser):
+  command.set_defaults(config='')  # the suite's
+  command.add_argument('--suite', default='', metavar='NAME', help='multi_objective, '
+                       'single_hop_suite, web or webshop: its cells, and its config where none is '
+                       'named (docs/evaluation.md)')
+  command.add_argument('--data', default='', metavar='FOLDER', help="of the single-hop suite's sets, "
+                       "in FlashRAG's form: FOLDER/nq/test.jsonl, FOLDER/hotpotqa/dev.jsonl, …")
 
 
 def _add_report(command: argparse.ArgumentParser):

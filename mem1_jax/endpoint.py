@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mem1_jax import assemble, domains
@@ -91,6 +91,12 @@ class RemoteEvaluator:
     """Episodes of tasks 0…num_tasks-1 of `objectives` questions each; see `RemoteCollector.run`."""
     composer = domains.make_composer(self._config, split, objectives)
     jobs = [Job(composer.task(i), i) for i in range(num_tasks)]
+    return self.play(jobs, max_tokens, on_done)
+
+  def play(self, jobs: Sequence[Job], max_tokens: int,
+           on_done: Callable[[Trajectory], None] = lambda _: None,
+           ) -> tuple[list[Trajectory], RolloutStats]:
+    """Episodes of these tasks."""
     before = metrics_of(self._environment)
     trajectories, stats = self._collector.run(jobs, max_tokens, on_done)
     stats.counts = {name: n - before[name] for name, n in metrics_of(self._environment).items()}

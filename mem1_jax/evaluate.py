@@ -17,6 +17,8 @@ Definitions (arXiv 2506.15841, with and without the question in the context):
 import contextlib
 import difflib
 import json
+import logging
+import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -26,6 +28,7 @@ import numpy as np
 
 from mem1_jax import assemble, domains, endpoint, progress
 from mem1_jax.arrays import Params
+from mem1_jax.data.compose import Composer, Ready
 from mem1_jax.data.sources import is_held_out_wording
 from mem1_jax.env.rewards import score_answer
 from mem1_jax.parallel import multihost
@@ -135,8 +138,13 @@ class Evaluator:
     """Episodes of tasks 0…num_tasks-1 of `objectives` questions each."""
     composer = domains.make_composer(self._config, split, objectives)
     jobs = [Job(composer.task(i), i) for i in range(num_tasks)]
-    options = greedy(self._config, objectives)
-    return self._collector.run(params, jobs, options, on_done=on_done)
+    return self.play(params, jobs, objectives, on_done)
+
+  def play(self, params: Params, jobs: Sequence[Job], objectives: int,
+           on_done: Callable[[Trajectory], None] = lambda _: None,
+           ) -> tuple[list[Trajectory], RolloutStats]:
+    """Episodes of these tasks, of `objectives` questions each."""
+    return self._collector.run(params, jobs, greedy(self._config, objectives), on_done=on_done)
 
 
 def _dropped(trajectory: Trajectory, j: int) -> list[int]:
@@ -206,20 +214,59 @@ def run(config: Any, workdir: pathlib.Path, name: str = '',
   Raises:
     ValueError: a cell that is there was made by another model, or a server does not answer.
   """
-  workdir.mkdir(parents=True, exist_ok=True)
-  name = name or config.agent
-  files = {n: workdir / f'{name}-{n}.json' for n in config.eval.objectives}
-  missing = {n: path for n, path in files.items() if not path.exists()}
-  for n in files.keys() - missing.keys():
-    _check_cell(config, n, files[n])
+  return run_parts([(config, workdir)], name, claim)[0]
+
+
+def run_parts(parts: Sequence[tuple[Any, pathlib.Path]], name: str = '',
+              claim: Callable[[int], bool] = lambda _: True) -> list[dict[str, dict[str, float]]]:
+  """What `run` does, for each (config, folder): these differ in data alone.
+
+  Model and world are made once, by the first config.
+  """
+  first = parts[0][0]
+  name = name or first.agent
+  cells = [(config, n, workdir / f'{name}-{n}.json')
+           for config, workdir in parts for n in config.eval.objectives]
+  for config, n, path in cells:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+      _check_cell(config, n, path)
+  missing = [cell for cell in cells if not cell[-1].exists()]
   if missing:
-    with _remote(config) if config.endpoint.url else _local(config) as (tokenizer, run_cell):
-      for n, path in missing.items():
+    with _remote(first) if first.endpoint.url else _local(first) as (tokenizer, play):
+      for config, n, path in missing:
         if claim(n):
-          with progress.bar(f'{name} at {n}', config.eval.tasks) as bar:
-            trajectories, stats, more = run_cell(n, progress.of_episodes(bar))
+          jobs = make_jobs(config, n)
+          label = f'{name} at {n}' if len(parts) == 1 else f'{path.parent.name}, {name} at {n}'
+          with progress.bar(label, len(jobs)) as bar:
+            trajectories, stats, more = play(jobs, n, progress.of_episodes(bar))
           _write_cell(path, trajectories, stats, more, tokenizer)
-  return {str(n): json.loads(path.read_text()) for n, path in files.items() if path.exists()}
+  return [{str(n): json.loads((workdir / f'{name}-{n}.json').read_text())
+           for n in config.eval.objectives if (workdir / f'{name}-{n}.json').exists()}
+          for config, workdir in parts]
+
+
+def make_jobs(config: Any, objectives: int) -> list[Job]:
+  """The tasks of a cell: `eval.tasks`, or at 0 as many as ask every question of the split once.
+
+  A question that is asked alone is asked once in any case, since more would count it twice.
+
+  Raises:
+    ValueError: 0, and the tasks are a mixture or chains, which do not end with an epoch.
+  """
+  composer = domains.make_composer(config, config.eval.split, objectives)
+  num_tasks, epoch = config.eval.tasks, None
+  if isinstance(composer, Composer):
+    epoch = composer.epoch_slots // objectives
+  elif isinstance(composer, Ready):
+    epoch = composer.epoch_slots
+  if not num_tasks and not epoch:
+    raise ValueError(f'eval.tasks 0 is every question once, which {config.data.source!r} does not '
+                     f'have at {objectives} objectives; give a number')
+  if objectives == 1 and epoch and num_tasks > epoch:
+    logging.warning('eval.tasks %d: there are %d, each is asked once', num_tasks, epoch)
+    num_tasks = epoch
+  return [Job(task, i) for i, task in enumerate(composer.tasks(range(num_tasks or epoch)))]
 
 
 def _write_cell(path: pathlib.Path, trajectories: Sequence[Trajectory], stats: RolloutStats,
@@ -237,19 +284,19 @@ def _write_cell(path: pathlib.Path, trajectories: Sequence[Trajectory], stats: R
 
 @contextlib.contextmanager
 def _local(config: Any) -> Iterator[tuple[Tokenizer, Callable[..., tuple]]]:
-  """The tokenizer, and (objectives, on_done) → (trajectories, stats, {}) with parameters, here."""
+  """The tokenizer, and (jobs, objectives, on_done) → (trajectories, stats, {}), with parameters."""
   tokenizer = assemble.make_tokenizer(config)
   policy = assemble.make_policy(config, tokenizer)
   params = assemble.acting_params(config, policy)
   is_append_only = assemble.agent_class(config).is_append_only
   engine = assemble.make_engine(config, policy, tokenizer, is_append_only,
-                                min(config.eval.num_slots, config.eval.tasks))
+                                min(config.eval.num_slots, config.eval.tasks or math.inf))
   evaluator = Evaluator(config, engine, tokenizer, domains.make_environment(config))
 
-  def run_cell(objectives, on_done):
-    return *evaluator.run(params, objectives, config.eval.split, config.eval.tasks, on_done), {}
+  def play(jobs, objectives, on_done):
+    return *evaluator.play(params, jobs, objectives, on_done), {}
 
-  yield tokenizer, run_cell
+  yield tokenizer, play
 
 
 @contextlib.contextmanager
@@ -260,15 +307,14 @@ def _remote(config: Any) -> Iterator[tuple[Tokenizer, Callable[..., tuple]]]:
                      'endpoint.concurrent says how many episodes it runs at a time')
   tokenizer = endpoint.make_tokenizer(config)
 
-  def run_cell(objectives, on_done):
-    trajectories, stats = evaluator.run(objectives, config.eval.split, config.eval.tasks,
-                                        _asked_tokens(config, objectives), on_done)
+  def play(jobs, objectives, on_done):
+    trajectories, stats = evaluator.play(jobs, _asked_tokens(config, objectives), on_done)
     told = {'settings': _settings(config, objectives)} | evaluator.account()
     return trajectories, stats, {'endpoint': told}
 
   world = domains.make_environment(config)
   with contextlib.closing(endpoint.RemoteEvaluator(config, tokenizer, world)) as evaluator:
-    yield tokenizer, run_cell
+    yield tokenizer, play
 
 
 def _asked_tokens(config: Any, objectives: int) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import jax
 from ml_collections import ConfigDict
 
-from mem1_jax import arguments, configs
+from mem1_jax import arguments, configs, suites
 from mem1_jax.parallel import multihost
 from mem1_jax.types import Task
 
@@ -40,7 +40,15 @@ def sft(config: ConfigDict, args: argparse.Namespace):
 def evaluate(config: ConfigDict, args: argparse.Namespace):
   """Greedy evaluation of one agent, a table and the trajectories."""
   from mem1_jax import evaluate as evaluation
-  evaluation.run(config, pathlib.Path(args.workdir))
+  del config  # each part has one
+  suites.check(args.suite, args.overrides)
+  parts = [(configs.load(args.config, [*part.overrides, *args.overrides]),
+            pathlib.Path(args.workdir, part.folder)) for part in args.suite.parts]
+  if multihost.is_main():
+    print(*args.suite.missing, sep='\n', end='\n' if args.suite.missing else '', file=sys.stderr)
+  cells = evaluation.run_parts(parts)
+  if multihost.is_main():
+    print(suites.shown(args.suite, cells))
 
 
 def quickstart(config: ConfigDict, args: argparse.Namespace):
@@ -196,9 +204,12 @@ COMMANDS = {function.__name__.replace('_', '-'): function for function in (
 
 def run(argv: list[str] | None = None):
   """Entry point; user errors end with one line and status 2."""
-  args, rest = arguments.parser().parse_known_args(argv)
+  args, args.overrides = arguments.parser().parse_known_args(argv)
   try:
-    config = configs.load(args.config, rest)
+    if 'suite' in args:
+      args.suite = suites.find(args.suite, args.data)
+      args.config = args.config or args.suite.config
+    config = configs.load(args.config, args.overrides)
     if config.endpoint.url and args.command != 'evaluate':
       raise ValueError(f'endpoint.url {config.endpoint.url!r} is for `evaluate`; leave it out here')
     if 'distributed' in args:

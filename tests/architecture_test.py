@@ -46,7 +46,7 @@ ARROWS = {
     'assemble': ANYTHING, 'domains': ANYTHING, 'endpoint': ANYTHING,
     'train': ANYTHING, 'sft': ANYTHING, 'evaluate': ANYTHING, 'sweep': ANYTHING,
     'quickstart': ANYTHING, 'chat': ANYTHING, 'export': ANYTHING, 'plan': ANYTHING, 'roofline': ANYTHING,
-    'arguments': set(), 'knobs': set(), 'main': ANYTHING,
+    'arguments': set(), 'knobs': set(), 'suites': set(), 'main': ANYTHING,
 }  # fmt: skip
 
 JAX = {'jax', 'jaxlib', 'flax', 'optax', 'orbax', 'chex'}
