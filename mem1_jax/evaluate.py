@@ -15,23 +15,22 @@ Definitions (arXiv 2506.15841, with and without the question in the context):
 """
 
 import contextlib
+import dataclasses
 import difflib
+import functools
 import json
-import logging
 import math
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
-from mem1_jax import assemble, domains, endpoint, progress
+from mem1_jax import assemble, cells, domains, endpoint, progress
 from mem1_jax.arrays import Params
-from mem1_jax.data.compose import Composer, Ready
-from mem1_jax.data.sources import is_held_out_wording
 from mem1_jax.env.rewards import score_answer
 from mem1_jax.parallel import multihost
+from mem1_jax.partial_cell import Told, merged
 from mem1_jax.retrieval import metrics_of
 from mem1_jax.rollout.collect import Collector
 from mem1_jax.rollout.engine import Engine
@@ -40,6 +39,9 @@ from mem1_jax.rollout.slots import Job
 from mem1_jax.rollout.stats import RolloutStats
 from mem1_jax.text.tokenizer import Tokenizer
 from mem1_jax.types import Trajectory
+
+
+_EPISODES_OF_A_SLOT = 8  # of several processes, between which trajectories are kept
 
 
 def contexts(trajectory: Trajectory) -> list[tuple[int, int]]:
@@ -85,28 +87,7 @@ def aggregate(trajectories: Sequence[Trajectory]) -> dict[str, float]:
   Raises:
     ValueError: for none.
   """
-  if not trajectories:
-    raise ValueError('no trajectory to aggregate; evaluate at least one task.')
-  rows = [measure(t) for t in trajectories]
-  means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-  return means | {'episodes': len(rows)}
-
-
-def by_wording(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-  """EM per question by its template: one that training uses, or one of the test split's own.
-
-  Only the wordings that occur, and of the atlas alone: other sources have none.
-  """
-  matches = {'em_seen_wording': [], 'em_held_out_wording': []}
-  for trajectory in trajectories:
-    questions = trajectory.task.questions
-    score = score_answer(trajectory.answer or '', trajectory.task)
-    for question, one in zip(questions, score.per_question):
-      if not question.id.startswith('atlas/'):
-        continue
-      name = 'em_held_out_wording' if is_held_out_wording(question) else 'em_seen_wording'
-      matches[name].append(one.em)
-  return {name: float(np.mean(values)) for name, values in matches.items() if values}
+  return cells.means([measure(t) for t in trajectories])
 
 
 def max_tokens(config: Any, objectives: int) -> int:
@@ -182,7 +163,8 @@ def record(trajectory: Trajectory, tokenizer: Tokenizer) -> dict[str, Any]:
   questions = [{'label': label, 'text': q.text, 'answers': q.answers, 'id': q.id}
                for label, q in zip(task.labels, task.questions)]
   return {'task': {'id': task.id, 'questions': questions}, 'turns': turns,
-          'answer': trajectory.answer, 'fault': trajectory.fault, 'score': measure(trajectory)}
+          'answer': trajectory.answer, 'fault': trajectory.fault,
+          'outgrew': trajectory.outgrew, 'score': measure(trajectory)}
 
 
 def write_records(path: pathlib.Path, trajectories: Sequence[Trajectory], tokenizer: Tokenizer):
@@ -202,8 +184,9 @@ def run(config: Any, workdir: pathlib.Path, name: str = '',
   Its model is `config.init`, or what `config.endpoint` names; then a cell says how that was asked
   and what it reported, under `endpoint`.
 
-  Each cell is written to `workdir/NAME-N.json` with its trajectories beside it;
-  one that is there is not computed again.
+  Each cell is written to `workdir/NAME-N.json` with its trajectories beside it; one that is there
+  is not computed again. Until it is whole, trajectories are kept as they end (partial_cell.py), and
+  a run that is started again does only the rest.
 
   Args:
     claim: asked before a number of objectives is begun; False leaves it to another process.
@@ -212,7 +195,7 @@ def run(config: Any, workdir: pathlib.Path, name: str = '',
     {str(objectives): cell} of the cells that are there, the fields of report/summary.py.
 
   Raises:
-    ValueError: a cell that is there was made by another model, or a server does not answer.
+    ValueError: what is there was made by another config or model, or a server does not answer.
   """
   return run_parts([(config, workdir)], name, claim)[0]
 
@@ -225,96 +208,113 @@ def run_parts(parts: Sequence[tuple[Any, pathlib.Path]], name: str = '',
   """
   first = parts[0][0]
   name = name or first.agent
-  cells = [(config, n, workdir / f'{name}-{n}.json')
-           for config, workdir in parts for n in config.eval.objectives]
-  for config, n, path in cells:
+  wanted = [(config, n, workdir / f'{name}-{n}.json')
+            for config, workdir in parts for n in config.eval.objectives]
+  for config, n, path in wanted:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
       _check_cell(config, n, path)
-  missing = [cell for cell in cells if not cell[-1].exists()]
+  missing = [cell for cell in wanted if not cell[-1].exists()]
   if missing:
-    with _remote(first) if first.endpoint.url else _local(first) as (tokenizer, play):
+    with _remote(first) if first.endpoint.url else _local(first) as player:
       for config, n, path in missing:
         if claim(n):
-          jobs = make_jobs(config, n)
           label = f'{name} at {n}' if len(parts) == 1 else f'{path.parent.name}, {name} at {n}'
-          with progress.bar(label, len(jobs)) as bar:
-            trajectories, stats, more = play(jobs, n, progress.of_episodes(bar))
-          _write_cell(path, trajectories, stats, more, tokenizer)
+          _run_cell(config, n, path, player, label)
   return [{str(n): json.loads((workdir / f'{name}-{n}.json').read_text())
            for n in config.eval.objectives if (workdir / f'{name}-{n}.json').exists()}
           for config, workdir in parts]
 
 
-def make_jobs(config: Any, objectives: int) -> list[Job]:
-  """The tasks of a cell: `eval.tasks`, or at 0 as many as ask every question of the split once.
+@dataclasses.dataclass(frozen=True)
+class _Player:
+  """A model, here or elsewhere.
 
-  A question that is asked alone is asked once in any case, since more would count it twice.
-
-  Raises:
-    ValueError: 0, and the tasks are a mixture or chains, which do not end with an epoch.
+  Attributes:
+    play: does jobs of so many objectives, and tells of each trajectory.
+    told: what was counted since it was asked last: `counts` of the world, and of an `endpoint`.
   """
-  composer = domains.make_composer(config, config.eval.split, objectives)
-  num_tasks, epoch = config.eval.tasks, None
-  if isinstance(composer, Composer):
-    epoch = composer.epoch_slots // objectives
-  elif isinstance(composer, Ready):
-    epoch = composer.epoch_slots
-  if not num_tasks and not epoch:
-    raise ValueError(f'eval.tasks 0 is every question once, which {config.data.source!r} does not '
-                     f'have at {objectives} objectives; give a number')
-  if objectives == 1 and epoch and num_tasks > epoch:
-    logging.warning('eval.tasks %d: there are %d, each is asked once', num_tasks, epoch)
-    num_tasks = epoch
-  return [Job(task, i) for i, task in enumerate(composer.tasks(range(num_tasks or epoch)))]
+
+  tokenizer: Tokenizer
+  play: Callable[[Sequence[Job], int, Callable[[Trajectory], None]], Any]
+  told: Callable[[], Told]
 
 
-def _write_cell(path: pathlib.Path, trajectories: Sequence[Trajectory], stats: RolloutStats,
-                more: dict[str, Any], tokenizer: Tokenizer):
-  """The cell, and its trajectories beside it."""
-  write_records(path.with_suffix('.jsonl'), trajectories, tokenizer)
-  cell = aggregate(trajectories) | by_wording(trajectories)
-  cell |= {'overflow': stats.num_overflow, 'faults': stats.num_faults, **stats.counts} | more
-  if multihost.is_main():
-    new = path.with_suffix('.tmp')
-    new.write_text(json.dumps(cell, indent=2) + '\n')
-    new.replace(path)  # a run that is killed leaves a whole cell or none
+def _run_cell(config: Any, objectives: int, path: pathlib.Path, player: _Player, label: str):
+  """Does what is left of a cell, and writes it."""
+  jobs, asked = cells.make_jobs(config, objectives), _settings(config, objectives)
+  origin = cells.made_by(config, asked)
+  with cells.begun(path, origin) as partial, progress.bar(label, len(jobs)) as bar:
+    left, told = cells.left(partial, jobs), player.told()
+    if len(left) < len(jobs):
+      bar.advance(len(jobs) - len(left), 'done before')
+    show = progress.of_episodes(bar)
+
+    def on_done(trajectory: Trajectory):
+      nonlocal told
+      new = player.told()
+      told = merged(told, new)
+      if multihost.is_main():
+        partial.add(trajectory.index, record(trajectory, player.tokenizer), new)
+      show(trajectory)
+
+    for some in _blocks(left, config.eval.num_slots):
+      player.play(some, objectives, on_done)
+    told = functools.reduce(merged, multihost.gather(merged(told, player.told())), partial.told)
+    if multihost.is_main():
+      more = {'endpoint': {'settings': asked} | told['endpoint']} if asked else {}
+      cells.write(path, [partial.records[job.index] for job in jobs],
+                  told['counts'] | more | {'made_by': origin})
+      partial.remove()
   multihost.barrier()
 
 
+def _blocks(jobs: Sequence[Job], num_slots: int) -> Iterator[Sequence[Job]]:
+  """All jobs at once; with several processes in parts, after which the main one has all."""
+  size = len(jobs) if jax.process_count() == 1 else _EPISODES_OF_A_SLOT * num_slots
+  yield from (jobs[start:start + size] for start in range(0, len(jobs), max(1, size)))
+
+
+def _since(count: Callable[[], Mapping[str, int]]) -> Callable[[], dict[str, int]]:
+  """How much each number has grown since the last call."""
+  last = dict(count())
+
+  def grown():
+    nonlocal last
+    before, last = last, dict(count())
+    return {name: n - before[name] for name, n in last.items()}
+
+  return grown
+
+
 @contextlib.contextmanager
-def _local(config: Any) -> Iterator[tuple[Tokenizer, Callable[..., tuple]]]:
-  """The tokenizer, and (jobs, objectives, on_done) → (trajectories, stats, {}), with parameters."""
+def _local(config: Any) -> Iterator[_Player]:
+  """With parameters, here."""
   tokenizer = assemble.make_tokenizer(config)
   policy = assemble.make_policy(config, tokenizer)
   params = assemble.acting_params(config, policy)
   is_append_only = assemble.agent_class(config).is_append_only
   engine = assemble.make_engine(config, policy, tokenizer, is_append_only,
                                 min(config.eval.num_slots, config.eval.tasks or math.inf))
-  evaluator = Evaluator(config, engine, tokenizer, domains.make_environment(config))
-
-  def play(jobs, objectives, on_done):
-    return *evaluator.play(params, jobs, objectives, on_done), {}
-
-  yield tokenizer, play
+  world = domains.make_environment(config)
+  evaluator = Evaluator(config, engine, tokenizer, world)
+  counted = _since(lambda: metrics_of(world))
+  yield _Player(tokenizer, functools.partial(evaluator.play, params),
+                lambda: {'counts': counted()})
 
 
 @contextlib.contextmanager
-def _remote(config: Any) -> Iterator[tuple[Tokenizer, Callable[..., tuple]]]:
-  """The same with a model behind a server; a cell says what was asked, and what was reported."""
+def _remote(config: Any) -> Iterator[_Player]:
+  """With a model behind a server; a cell says what was asked, and what was reported."""
   if jax.process_count() > 1:
     raise ValueError(f'{jax.process_count()} processes would all ask endpoint.url; start one, '
                      'endpoint.concurrent says how many episodes it runs at a time')
-  tokenizer = endpoint.make_tokenizer(config)
-
-  def play(jobs, objectives, on_done):
-    trajectories, stats = evaluator.play(jobs, _asked_tokens(config, objectives), on_done)
-    told = {'settings': _settings(config, objectives)} | evaluator.account()
-    return trajectories, stats, {'endpoint': told}
-
-  world = domains.make_environment(config)
+  tokenizer, world = endpoint.make_tokenizer(config), domains.make_environment(config)
+  counted = _since(lambda: metrics_of(world))
   with contextlib.closing(endpoint.RemoteEvaluator(config, tokenizer, world)) as evaluator:
-    yield tokenizer, play
+    yield _Player(tokenizer,
+                  lambda jobs, n, on_done: evaluator.play(jobs, _asked_tokens(config, n), on_done),
+                  lambda: {'counts': counted(), 'endpoint': evaluator.account()})
 
 
 def _asked_tokens(config: Any, objectives: int) -> int:
@@ -333,3 +333,4 @@ def _check_cell(config: Any, objectives: int, path: pathlib.Path):
   if there != wanted:
     raise ValueError(f'{path} is of the endpoint {there}, this run of {wanted}; give it another '
                      '--workdir')
+  cells.check_whole(path, cells.made_by(config, wanted))

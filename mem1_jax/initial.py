@@ -8,6 +8,7 @@
 `tokenizer.path` takes the last two, or what transformers' AutoTokenizer takes.
 """
 
+import hashlib
 import importlib.util
 import pathlib
 from typing import Any
@@ -21,6 +22,7 @@ from mem1_jax.model.config import ModelConfig
 from mem1_jax.parallel import multihost
 from mem1_jax.text import gguf_tokenizer
 
+_NUM_SAMPLES, _SAMPLE_BYTES = 64, 4096  # of a file of weights
 _HUB_FILES = ['*.json', '*.safetensors', '*.txt', '*.jinja', 'tokenizer.model']
 
 
@@ -121,6 +123,26 @@ def params(init: str, config: ModelConfig, shardings: Params | None = None) -> P
     return ours if shardings is None else multihost.put(ours, shardings)
   source = gguf_import.GGUFFile(path) if is_gguf else hf_files.SafetensorsFolder(path)
   return hf.load(source, config, shardings)
+
+
+def digest(init: str) -> str:
+  """A digest of samples of the weights that `init` names, wherever they lie; '' of random ones.
+
+  It tells other weights under an old name, in milliseconds: training changes every tensor.
+  """
+  if not init:
+    return ''
+  files = [gguf_file(init)] if init.startswith('gguf:') else sorted(
+      folder(init).glob('*.safetensors'))
+  found = hashlib.blake2b(digest_size=16)
+  for path in files:
+    size = path.stat().st_size
+    found.update(f'{path.name} {size} '.encode())
+    with path.open('rb') as file:
+      for i in range(_NUM_SAMPLES):
+        file.seek(i * max(0, size - _SAMPLE_BYTES) // (_NUM_SAMPLES - 1))  # the ends, too
+        found.update(file.read(_SAMPLE_BYTES))
+  return found.hexdigest()
 
 
 def tokenizer(path: str) -> Any:

@@ -251,6 +251,8 @@ class Trajectory:
     searches: searches made.
     seconds: wall time from the first prefill to the last action.
     fault: what its environment failed with, which ended it; '' for none.
+    index: the number of its task.
+    outgrew: it was ended because another turn might not have fitted.
   """
 
   task: Task
@@ -262,6 +264,8 @@ class Trajectory:
   searches: int = 0
   seconds: float = 0.0
   fault: str = ''
+  index: int = 0
+  outgrew: bool = False
 
   @property
   def reward(self) -> float:

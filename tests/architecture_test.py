@@ -42,7 +42,9 @@ ARROWS = {
     'search': {'types', 'retrieval', 'data', 'index', 'initial', 'progress'},
     # Fetches an encoder and shows progress, which retrieval/ knows nothing of.
     'index': {'types', 'initial', 'metrics', 'progress', 'retrieval'},
+    'partial_cell': set(),
     # Puts the parts together for the commands below it.
+    'cells': ANYTHING,
     'assemble': ANYTHING, 'domains': ANYTHING, 'endpoint': ANYTHING,
     'train': ANYTHING, 'sft': ANYTHING, 'evaluate': ANYTHING, 'sweep': ANYTHING,
     'quickstart': ANYTHING, 'chat': ANYTHING, 'export': ANYTHING, 'plan': ANYTHING, 'roofline': ANYTHING,

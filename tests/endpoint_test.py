@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mem1_jax import assemble, domains, endpoint, evaluate, main
+from mem1_jax import assemble, domains, endpoint, evaluate, main, partial_cell
 from mem1_jax.configs import base
 from tests.rollout import model_server
 from tests.rollout.model_server import Experts, Greedy, ModelServer
@@ -151,3 +151,31 @@ def test_a_key_is_the_environments_without_blanks(monkeypatch):
   with pytest.raises(ValueError, match='SOME_KEY') as error:
     endpoint.key('SOME_KEY')
   assert 'two words' not in str(error.value)
+
+
+def test_a_run_that_lost_its_server_goes_on_where_it_was(tmp_path, monkeypatch):
+  """No task is asked twice; what the server reported is counted over both runs."""
+  config = make_config()
+  config.endpoint.tries, config.endpoint.concurrent = 1, 1
+  server = ModelServer(make_experts(config))
+  with model_server.running(server) as url:
+    config.endpoint.url = url
+    evaluate.run(config, tmp_path / 'whole')
+    whole = json.loads((tmp_path / 'whole' / 'mem1-2.json').read_text())
+    num_requests = len(server.requests)
+    add, folder, server.writer = partial_cell.PartialCell.add, tmp_path / 'run', make_experts(config)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+      def add_two(self, *arguments):
+        add(self, *arguments)
+        if len(self.records) == 2:
+          raise KeyboardInterrupt
+      patch.setattr(partial_cell.PartialCell, 'add', add_two)
+      evaluate.run(config, folder)
+    server.writer, before = make_experts(config), len(server.requests)
+    cell = evaluate.run(config, folder)['2']
+    assert len(server.requests) - before < num_requests
+  assert (cell['em'], cell['episodes']) == (2.0, TASKS)
+  assert cell['endpoint']['usage']['replies'] >= num_requests
+  assert cell.keys() == whole.keys()
+  for name in ('made_by', 'em', 'turns', 'peak_tokens'):
+    assert cell[name] == whole[name]

@@ -7,7 +7,7 @@ import json
 import pytest
 from rich.console import Console
 
-from mem1_jax import assemble, domains, evaluate, types
+from mem1_jax import assemble, domains, evaluate, partial_cell, types
 from mem1_jax.agents import turns as turns_lib
 from mem1_jax.memory import state
 from mem1_jax.metrics import CompileCounter
@@ -198,3 +198,54 @@ def test_an_episode_without_a_turn_counts_like_any_other():
   record = evaluate.record(nothing, Letters())
   assert record['turns'] == [] and record['fault'] == 'endpoint: gone'
   assert evaluate.aggregate([nothing, episode(False)])['turns'] == 1.5
+
+
+def stopped_after(monkeypatch, number):
+  """Ends a run, as a signal would, once so many trajectories are written."""
+  add = partial_cell.PartialCell.add
+
+  def add_some(self, *arguments):
+    if len(self.records) == number:
+      raise KeyboardInterrupt
+    add(self, *arguments)
+
+  monkeypatch.setattr(partial_cell.PartialCell, 'add', add_some)
+
+
+def without_seconds(path):
+  cell = json.loads(path.read_text())
+  lines = [json.loads(line) for line in path.with_suffix('.jsonl').read_text().splitlines()]
+  for found in (cell, *(line['score'] for line in lines)):
+    del found['seconds']
+  return cell, lines
+
+
+def test_a_run_that_is_resumed_has_the_records_of_one_that_was_not_disturbed(
+    tmp_path, monkeypatch):
+  config = tiny_config()
+  config.eval.objectives, config.eval.tasks, config.env.turns = (2,), 6, '3'
+  evaluate.run(config, tmp_path / 'whole')
+  folder = tmp_path / 'resumed'
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    stopped_after(patch, 2)
+    evaluate.run(config, folder)
+  partial, = folder.iterdir()
+  assert partial.name == 'mem1-2.partial'
+  with partial.open('a') as file:
+    file.write('{"index": 5, "record": {"ta')
+  config.seed = 1
+  with pytest.raises(ValueError, match='mem1-2.partial was .* seed 0 there, 1 here'):
+    evaluate.run(config, folder)
+  config.seed, kept = 0, partial.read_text().splitlines()[1:3]
+  evaluate.run(config, folder)
+  want, got = (without_seconds(one / 'mem1-2.json') for one in (tmp_path / 'whole', folder))
+  assert got[1] == want[1] and len(got[1]) == 6  # in the order of the tasks
+  assert [got[1][json.loads(line)['index']]['task'] for line in kept] == [
+      json.loads(line)['record']['task'] for line in kept]
+  counted = [name for name in want[0] if name.startswith(('search_', 'shown_'))]
+  assert {k: v for k, v in got[0].items() if k not in counted} == {
+      k: v for k, v in want[0].items() if k not in counted}
+  assert {file.name for file in folder.iterdir()} == {'mem1-2.json', 'mem1-2.jsonl'}
+  config.seed = 1
+  with pytest.raises(ValueError, match='mem1-2.json was .* seed 0 there, 1 here'):
+    evaluate.run(config, folder)

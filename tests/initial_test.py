@@ -137,3 +137,14 @@ def test_shardings_are_passed_on(tmp_path):
     shardings = jax.tree.map(lambda _: jax.sharding.NamedSharding(mesh, jax.P()), shapes)
     params = initial.params(str(init), its_config, shardings)
     assert all(leaf.sharding.num_devices == 8 for leaf in jax.tree.leaves(params))
+
+
+def test_a_digest_tells_other_weights_under_an_old_name(tmp_path):
+  assert initial.digest('') == ''
+  assert len({initial.digest(f'atlas/{name}') for name in ('mem1', 'full_context', 'web')}) == 3
+  file = tmp_path / 'model.safetensors'
+  file.write_bytes(bytes(10))
+  before = initial.digest(str(tmp_path))
+  assert initial.digest(str(tmp_path)) == before
+  file.write_bytes(bytes(9) + b'x')
+  assert initial.digest(str(tmp_path)) != before

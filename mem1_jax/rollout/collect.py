@@ -266,6 +266,7 @@ class Collector:
         episode.prompt, episode.turns, observation.text, episode.rng)
     if self._outgrows(episode, context, keep):
       stats.num_overflow += 1
+      episode.outgrew = True
       return
     stats.num_cut += context.num_cut
     episode.context, episode.keep = context, keep
@@ -284,7 +285,8 @@ class Collector:
   def _finish(self, episode: Episode) -> Trajectory:
     return Trajectory(episode.job.task, episode.prompt, tuple(episode.turns),
                       self._agent.is_append_only, episode.job.sample, episode.answer,
-                      episode.episode.searches, time.monotonic() - episode.begun, episode.fault)
+                      episode.episode.searches, time.monotonic() - episode.begun, episode.fault,
+                      episode.job.index, episode.outgrew)
 
   # The programs.
 

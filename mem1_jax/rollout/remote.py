@@ -117,7 +117,7 @@ class RemoteCollector:
         if num_failed >= min(num_jobs, max(_FEW, self._num_concurrent)):
           raise ValueError(
               f'the server answered none of {num_failed} episodes in a row; the last of them: '
-              f'{episode.fault}. Start again once it does: whole cells are kept')
+              f'{episode.fault}. Start again once it does: what is done is kept')
         on_done(trajectory)
     finally:
       is_over.set()
@@ -153,7 +153,8 @@ class RemoteCollector:
       context, keep = self._next_context(episode, max_tokens)
     return episode, Trajectory(
         job.task, episode.prompt, tuple(episode.turns), self._agent.is_append_only, job.sample,
-        episode.answer, episode.world.searches, time.monotonic() - begun, episode.fault)
+        episode.answer, episode.world.searches, time.monotonic() - begun, episode.fault,
+        job.index, episode.stats.num_overflow > 0)
 
   def _take_turn(self, episode: _Episode, context: Context, keep: int, max_tokens: int) -> bool:
     """Asks for a turn and records it; its reward is not known yet. False ends the episode."""

@@ -55,6 +55,7 @@ class Episode:
   turns: list[TurnRecord] = dataclasses.field(default_factory=list)
   answer: str | None = None
   fault: str = ''  # what its environment failed with
+  outgrew: bool = False  # another turn might not have fitted
   is_decoding: bool = False
   is_sampled: bool = False  # its next turn, even where others are greedy
 
