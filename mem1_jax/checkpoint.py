@@ -24,6 +24,7 @@ from mem1_jax.arrays import Params
 from mem1_jax.parallel import multihost
 
 _STATE, _META = 'state', 'meta'
+_METRICS = 'metrics'  # Orbax's name for a folder and a file in it, {} where there are none
 _ORBAX_MARK = '_CHECKPOINT_METADATA'
 _WEIGHTS, _CONFIG = 'model.safetensors', 'config.json'
 _FLOAT_DTYPES = {'float32': np.float32, 'bfloat16': ml_dtypes.bfloat16}
@@ -98,6 +99,13 @@ class Checkpointer:
     # {} and not None, about which Orbax would warn at every save.
     self._manager.save(step, args=args, metrics=metrics or {})
     self._manager.wait_until_finished()
+
+  def rank(self, step: int, metrics: dict[str, float]) -> None:
+    """Gives checkpoint `step`, which was saved without, the metrics that say which is the best."""
+    if multihost.is_main():
+      (self.directory / str(step) / _METRICS / _METRICS).write_text(json.dumps(metrics))
+    multihost.barrier()
+    self._manager.reload()
 
   def steps(self) -> list[int]:
     """The complete checkpoints, in order."""

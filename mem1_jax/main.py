@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import jax
 from ml_collections import ConfigDict
 
-from mem1_jax import arguments, configs, suites
+from mem1_jax import arguments, configs, preemption, suites
 from mem1_jax.parallel import multihost
 from mem1_jax.types import Task
 
@@ -203,7 +203,7 @@ COMMANDS = {function.__name__.replace('_', '-'): function for function in (
 
 
 def run(argv: list[str] | None = None):
-  """Entry point; user errors end with one line and status 2."""
+  """Entry point; user errors end with one line and status 2, a run told to end with status 75."""
   args, args.overrides = arguments.parser().parse_known_args(argv)
   try:
     if 'suite' in args:
@@ -218,6 +218,9 @@ def run(argv: list[str] | None = None):
       cache = os.path.abspath(os.path.expanduser(config.compilation_cache))
       jax.config.update('jax_compilation_cache_dir', cache)
     COMMANDS[args.command](config, args)
+  except preemption.Preempted as error:
+    print(f'mem1 {args.command}: {error}', file=sys.stderr)
+    sys.exit(preemption.STATUS)
   except (ValueError, FileNotFoundError, FileExistsError, ImportError) as error:
     if os.environ.get('MEM1_TRACEBACK'):
       raise

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mem1_jax import assemble, checkpoint, domains, optim, progress
+from mem1_jax import assemble, checkpoint, domains, optim, preemption, progress
 from mem1_jax.arrays import overlay
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.drills import DrillMaker, cluttered
@@ -229,6 +229,7 @@ def make_step(policy: Any, optimizer: Any, num_valid: int, shardings: tuple[Any,
                  out_shardings=(shardings[0], whole))
 
 
+@preemption.listening()
 def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib.Path:
   """Trains for `sft.steps`; returns the folder of the parameters, `workdir/params`.
 
@@ -239,6 +240,7 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib
   Raises:
     FileExistsError: when the folder has checkpoints and the run is not a resumed one.
     FloatingPointError: too many steps in a row were not finite.
+    Preempted: the run was told to end, and has saved its last step.
   """
   tokenizer = assemble.make_tokenizer(config)
   policy = assemble.make_policy(config, tokenizer)
@@ -285,8 +287,11 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib
         writer.write(i, metrics | {'tokens_per_s': num_tokens / (now - since)})
         num_tokens, since = 0, now
       bar.advance(1, f'loss {metrics["loss"]:.3f}')
-      if i % config.sft.checkpoint_every == 0 or i == config.sft.steps:
+      is_told, is_last = preemption.is_any_told(), i == config.sft.steps
+      if i % config.sft.checkpoint_every == 0 or is_last or is_told:
         checkpoints.save(i, state, {'step': i} | origin)
+      if is_told and not is_last:
+        raise preemption.Preempted(preemption.farewell(workdir, 'step', i))
   writer.close()
   meta = {'agent': config.agent, 'data': config.sft.data, 'steps': config.sft.steps,
           'model': dataclasses.asdict(policy.config), 'seed': config.seed}

@@ -17,13 +17,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from mem1_jax import assemble, domains, optim, progress
+from mem1_jax import assemble, domains, optim, preemption, progress
 from mem1_jax.arrays import Array, Params, TrainState, overlay
 from mem1_jax.checkpoint import Checkpointer, check_origin, check_resumed
 from mem1_jax.data.compose import Composer
 from mem1_jax.evaluate import Evaluator, aggregate, write_records
+from mem1_jax.measures import rollout_metrics
 from mem1_jax.memory import layout
-from mem1_jax.metrics import CompileCounter, MetricsWriter, describe_run, standard_error
+from mem1_jax.metrics import CompileCounter, MetricsWriter, describe_run
 from mem1_jax.model import Critic, Policy, build_critic, lora, precision, quantize
 from mem1_jax.parallel import multihost, sharding
 from mem1_jax.retrieval import metrics_of
@@ -210,31 +211,6 @@ def learn(trainer: Trainer, trajectories: list[Trajectory]) -> dict[str, float]:
                     'update_tokens_per_s': num_tokens / seconds}
 
 
-def rollout_metrics(trajectories: list[Trajectory], stats: RolloutStats) -> dict[str, float]:
-  """What the agents did, per episode, and how fast; what their world counted meanwhile."""
-  means, rewards = aggregate(trajectories), [t.reward for t in trajectories]
-  names = ('em', 'f1', 'answered', 'turns', 'searches', 'peak_tokens', 'generated_tokens')
-  turns = max(1, stats.num_turns)
-  return {f'rollout_{name}': means[name] for name in names} | {
-      'reward': float(np.mean(rewards)),
-      'reward_error': standard_error(rewards, [t.task.id for t in trajectories]),
-      'rollout_valid_actions': 1 - stats.num_malformed / turns,
-      'rollout_length_stops': stats.num_length_stops / turns,
-      'rollout_repetition_stops': stats.num_repetition_stops / turns,
-      'rollout_cut_tokens': stats.num_cut,
-      'rollout_overflow': stats.num_overflow,
-      'rollout_faults': stats.num_faults,
-      'rollout_search_outages': stats.num_outages,
-      'rollout_occupancy': stats.occupancy,
-      'rollout_reused_tokens': stats.num_reused / max(1, stats.num_reused + stats.num_read),
-      'rollout_prefill_share': stats.prefill_seconds / stats.seconds,
-      'rollout_decode_share': stats.decode_seconds / stats.seconds,
-      'rollout_environment_share': stats.environment_seconds / stats.seconds,
-      'rollout_tokens_per_s': stats.num_generated / stats.seconds,
-      'rollout_seconds': stats.seconds,
-  } | dict(stats.counts)
-
-
 def evaluate(trainer: Trainer, workdir: pathlib.Path) -> dict[str, float]:
   """Greedy validation of the current policy; writes a few trajectories."""
   config = trainer.config
@@ -246,6 +222,7 @@ def evaluate(trainer: Trainer, workdir: pathlib.Path) -> dict[str, float]:
   return {f'eval_{name}': means[name] for name in ('em', 'f1', 'answered', 'turns', 'peak_tokens')}
 
 
+@preemption.listening()
 def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False, profile: int = 0) -> Trainer:
   """Trains for `ppo.iterations`; the run folder has the rest. Returns the trained state.
 
@@ -253,33 +230,38 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False, profile: i
     config: configs/base.py.
     workdir: the run folder.
     is_resumed: continue from the newest checkpoint, if there is one.
-    profile: iteration to trace, counted from 1; 0 for none.
+    profile: iteration to trace, counted from 1, for TensorBoard or Perfetto; 0 for none.
 
   Raises:
     FileExistsError: the folder has checkpoints and the run is not a resumed one.
     RuntimeError: a device program was compiled after the first iteration.
     FloatingPointError: too many updates in a row were not finite.
+    Preempted: the run was told to end, and has saved its last completed iteration.
   """
   trainer = build(config)
   checkpoints = Checkpointer(workdir / 'checkpoints', config.checkpoint.keep, _BEST)
+  metrics = {}  # of a completed iteration that is not evaluated, or not written down
   if checkpoints.steps():
     check_resumed(workdir, is_resumed)
-    restore(trainer, checkpoints)
+    metrics = restore(trainer, checkpoints)
   describe_run(workdir, str(config), config.seed, files=_FILES)
   feed = assemble.make_feed(config, trainer.composer, config.ppo.tasks, trainer.next_index)
   writer = MetricsWriter(
-      workdir, config.log.tensorboard,
-      {'project': config.log.wandb} if config.log.wandb else None, trainer.iteration)
+      workdir, config.log.tensorboard, {'project': config.log.wandb} if config.log.wandb else None,
+      trainer.iteration - bool(metrics))
   compiles, total, first = CompileCounter(), config.ppo.iterations, trainer.iteration
-  with progress.bar('PPO', total - first) as bar:
-    while trainer.iteration < total:
-      with (profiled(workdir, trainer.iteration + 1 == profile),
-            bar.part('episodes', config.ppo.tasks * config.ppo.samples) as part):
-        metrics = iterate(trainer, next(feed), progress.of_episodes(part))
+  with (progress.bar('PPO', total - first + bool(metrics)) as bar,
+        saved_if_told(trainer, checkpoints, lambda: metrics)):
+    while metrics or trainer.iteration < total:
+      if not metrics:
+        with (jax.profiler.trace(str(workdir / 'profile'))
+              if trainer.iteration + 1 == profile else contextlib.nullcontext(),
+              bar.part('episodes', config.ppo.tasks * config.ppo.samples) as part):
+          metrics = iterate(trainer, next(feed), progress.of_episodes(part))
       is_last = trainer.iteration == total
       if config.eval.every and (trainer.iteration % config.eval.every == 0 or is_last):
         metrics |= evaluate(trainer, workdir)
-      if trainer.iteration == first + 1:
+      if trainer.iteration <= first + 1:
         compiles.reset()  # everything has run once: nothing may be compiled from here on
       metrics['recompiles'] = compiles.count
       writer.write(trainer.iteration, metrics)
@@ -288,6 +270,7 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False, profile: i
         save(trainer, checkpoints, metrics)
         compiles.reset()  # Orbax compiles cuts of what several devices hold
       bar.advance(1, f'reward {metrics["reward"]:.2f} · kl {metrics["kl"]:.4f}')
+      metrics = {}
   writer.close()
   checkpoints.close()
   return trainer
@@ -299,27 +282,44 @@ def iterate(trainer: Trainer, batch: Any,
   begun = time.monotonic()
   with jax.transfer_guard('disallow'):  # what moves between host and devices is put or fetched
     trajectories, stats = rollout(trainer, batch, on_done)
+    if preemption.is_any_told():  # an update cannot be left, since it takes the old state
+      raise preemption.Preempted('before an update')
     metrics = rollout_metrics(trajectories, stats) | learn(trainer, trajectories)
   trainer.iteration += 1
   trainer.next_index = batch.next_index
   return metrics | {'seconds': time.monotonic() - begun}
 
 
-@contextlib.contextmanager
-def profiled(workdir: pathlib.Path, is_on: bool):
-  """A trace under `profile/` for TensorBoard or Perfetto."""
-  if not is_on:
-    yield
+def save(trainer: Trainer, checkpoints: Checkpointer, metrics: dict[str, float],
+         unwritten: dict[str, float] | None = None):
+  """Everything that changes, where the feed is, and metrics that are not written down yet."""
+  best = {_BEST: metrics[_BEST]} if _BEST in metrics else None
+  if trainer.iteration in checkpoints.steps():  # saved before it was evaluated
+    checkpoints.rank(trainer.iteration, best or {})
     return
-  with jax.profiler.trace(str(workdir / 'profile')):
+  meta = assemble.origin(trainer.config) | {
+      'iteration': trainer.iteration, 'next_index': trainer.next_index, 'unwritten': unwritten or {}}
+  checkpoints.save(trainer.iteration, trainer.state, meta, best)
+
+
+@contextlib.contextmanager
+def saved_if_told(trainer: Trainer, checkpoints: Checkpointer,
+                  unwritten: Callable[[], dict[str, float]]):
+  """Saves the last completed iteration when the run is told to end.
+
+  Args:
+    unwritten: its metrics, if they are not written down, since it is not evaluated yet.
+
+  Raises:
+    Preempted: with what to do next.
+  """
+  try:
     yield
-
-
-def save(trainer: Trainer, checkpoints: Checkpointer, metrics: dict[str, float]):
-  """Everything that changes, and where the feed is."""
-  meta = {'iteration': trainer.iteration, 'next_index': trainer.next_index}
-  checkpoints.save(trainer.iteration, trainer.state, meta | assemble.origin(trainer.config),
-                   {_BEST: metrics[_BEST]} if _BEST in metrics else None)
+  except preemption.Preempted as error:
+    if trainer.iteration and trainer.iteration not in checkpoints.steps():
+      save(trainer, checkpoints, {}, unwritten())
+    raise preemption.Preempted(preemption.farewell(
+        checkpoints.directory.parent, 'iteration', trainer.iteration)) from error
 
 
 def best_policy(trainer: Trainer, workdir: pathlib.Path, is_merged: bool = True) -> Params:
@@ -338,8 +338,8 @@ def best_policy(trainer: Trainer, workdir: pathlib.Path, is_merged: bool = True)
   return lora.merge(trainer.reference, state.policy, trainer.config.lora.alpha)
 
 
-def restore(trainer: Trainer, checkpoints: Checkpointer):
-  """Continues from the newest checkpoint.
+def restore(trainer: Trainer, checkpoints: Checkpointer) -> dict[str, float]:
+  """Continues from the newest checkpoint; returns metrics of its iteration that are not written.
 
   Raises:
     ValueError: when it was made with another seed, or its adapters beside another base.
@@ -347,3 +347,4 @@ def restore(trainer: Trainer, checkpoints: Checkpointer):
   trainer.state, meta = checkpoints.restore_latest(trainer.state)
   check_origin(meta, assemble.origin(trainer.config))
   trainer.iteration, trainer.next_index = meta['iteration'], meta['next_index']
+  return meta.get('unwritten', {})

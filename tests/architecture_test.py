@@ -31,12 +31,13 @@ ARROWS = {
     'model': {'types', 'arrays', 'ops', 'parallel'},
     'rl': {'types', 'arrays', 'ops', 'parallel'},
     'progress': {'types', 'parallel'},
+    'preemption': {'types', 'parallel'},
     'optim': {'types', 'arrays', 'parallel'},
     'checkpoint': {'types', 'arrays', 'parallel'},
     'metrics': {'types', 'arrays', 'parallel'},
     'rollout': {
         'types', 'arrays', 'parallel', 'ops', 'memory', 'text', 'retrieval', 'env', 'agents',
-        'model',
+        'model', 'preemption',
     },
     'initial': {'types', 'arrays', 'parallel', 'checkpoint', 'model', 'text'},
     'search': {'types', 'retrieval', 'data', 'index', 'initial', 'progress'},
@@ -46,7 +47,7 @@ ARROWS = {
     # Puts the parts together for the commands below it.
     'cells': ANYTHING,
     'assemble': ANYTHING, 'domains': ANYTHING, 'endpoint': ANYTHING,
-    'train': ANYTHING, 'sft': ANYTHING, 'evaluate': ANYTHING, 'sweep': ANYTHING,
+    'train': ANYTHING, 'sft': ANYTHING, 'evaluate': ANYTHING, 'measures': ANYTHING, 'sweep': ANYTHING,
     'quickstart': ANYTHING, 'chat': ANYTHING, 'export': ANYTHING, 'plan': ANYTHING, 'roofline': ANYTHING,
     'arguments': set(), 'knobs': set(), 'suites': set(), 'main': ANYTHING,
 }  # fmt: skip

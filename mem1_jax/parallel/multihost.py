@@ -18,6 +18,7 @@ process that dies alone the others hear from jax's heartbeat, within two minutes
 import functools
 import os
 import pickle
+import signal
 from typing import Any
 
 import jax
@@ -55,12 +56,14 @@ def initialize(is_cluster: bool = False) -> None:
   missing = [name for name in (_ADDRESS, _COUNT, _INDEX) if name not in given]
   if missing and not is_cluster:
     raise ValueError(f'{", ".join(given)} set, {", ".join(missing)} not; set all three, or none')
+  handler = signal.getsignal(signal.SIGTERM)
   try:
     jax.distributed.initialize(given.get(_ADDRESS), count, index,
                                cluster_detection_method=None if missing else 'deactivate')
   except ValueError as error:
     raise ValueError(f'found no TPU pod, Slurm, Kubernetes or Open MPI cluster that tells all of '
                      f'{", ".join(missing)} ({error}); set them') from error
+  signal.signal(signal.SIGTERM, handler)  # jax's service has taken it, and it would end nothing
 
 
 def _whole_number(given: dict[str, str], name: str, least: int) -> int | None:
@@ -197,6 +200,11 @@ def _gathering():
   mesh = Mesh([first[process] for process in range(jax.process_count())], ('process',))
   split, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (('process',), ()))
   return split, jax.jit(lambda x: x, in_shardings=split, out_shardings=whole)
+
+
+def is_any(flag: bool) -> bool:
+  """Whether it is true on any process; all of them get the same answer."""
+  return bool(_all_gather(np.array([flag], np.uint8)).any()) if jax.process_count() > 1 else flag
 
 
 def barrier() -> None:

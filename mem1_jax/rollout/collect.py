@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import jax
 import numpy as np
 
+from mem1_jax import preemption
 from mem1_jax.agents.agent import Agent
 from mem1_jax.arrays import Params, Turn
 from mem1_jax.env import environment
@@ -28,6 +29,7 @@ from mem1_jax.parallel import multihost
 from mem1_jax.rollout.decode import Questions, Refill, Slots
 from mem1_jax.rollout.engine import Engine
 from mem1_jax.rollout.replies import Replies
+from mem1_jax.rollout.run import Run, together
 from mem1_jax.rollout.sampling import Sampling
 from mem1_jax.rollout.slots import Episode, Group, Job, Tick, Timing
 from mem1_jax.rollout.stats import RolloutStats
@@ -38,24 +40,6 @@ _IDLE_WAIT_S = 0.05  # for an environment, where nothing else is to be done
 # Of the time that decoding takes: so long a refill may wait for environments that are usually done
 # by then.
 _PATIENCE = 0.25
-
-
-@dataclasses.dataclass(eq=False)
-class _Run:
-  """This process's part of a rollout."""
-
-  waiting: collections.deque[tuple[int, Job]]  # in order
-  groups: list[Group]
-  replies: Replies
-  iteration: int
-  on_done: Callable[[Trajectory], None]
-  num_active: int = 0  # slots of all processes that decode
-  is_idle: bool = False  # the last tick had nothing for any program
-  is_filling: bool = False  # the last tick left so many ready turns that another refill follows
-  patience_s: float = 0.0
-  done: dict[int, Trajectory] = dataclasses.field(default_factory=dict)
-  stats: RolloutStats = dataclasses.field(default_factory=RolloutStats)
-  error: Exception | None = None
 
 
 class Collector:
@@ -107,6 +91,7 @@ class Collector:
     Raises:
       ValueError: if a question does not fit the question capacity.
       RuntimeError: another process had an error, or environments hang.
+      Preempted: a process was told to end (preemption.py); all raise it.
     """
     begun, run, before = time.monotonic(), self._share(jobs, iteration, on_done), self._counted()
     self._max_tokens = min(int(options.max_tokens), self._engine.config.turn_capacity)
@@ -114,9 +99,12 @@ class Collector:
     while True:
       tick, arrays = self._guarded(run, lambda: self._plan(run)) or (self._tick(run), None)
       counts = self._over_all(
-          tick.counts | {'pending': len(run.replies), 'failed': int(run.error is not None)}, run)
+          tick.counts | {'pending': len(run.replies), 'failed': int(run.error is not None),
+                         'told': int(preemption.is_told())}, run)
       if counts['failed'] or not counts['left']:
         break
+      if counts['told']:
+        raise preemption.Preempted('in the middle of a rollout')
       if is_due := self._timing.is_due(counts, run.num_active, run.is_filling):
         store, slots = self._prefill(params, store, slots, tick, arrays, counts, run)
       run.is_idle = not (run.num_active or is_due)
@@ -125,11 +113,11 @@ class Collector:
       if run.num_active and not run.is_filling:
         slots = self._decode(params, slots, options, max(1, lack), run)
     run.stats.counts = {name: n - before[name] for name, n in self._counted().items()}
-    done, stats = _together(run)
+    done, stats = together(run)
     stats.seconds = time.monotonic() - begun
     return [done[i] for i in sorted(done)], stats
 
-  def _share(self, jobs: Iterable[Job], iteration: int, on_done) -> _Run:
+  def _share(self, jobs: Iterable[Job], iteration: int, on_done) -> Run:
     """The jobs are dealt like cards to the processes that own slots."""
     engine, owners = self._engine, sorted(set(self._owner))
     own = [g for g in range(engine.num_groups) if self._owner[g] == jax.process_index()]
@@ -138,9 +126,9 @@ class Collector:
       mine = list(enumerate(jobs))[owners.index(jax.process_index())::len(owners)]
     replies = Replies(lambda *calls: step_many(*calls), self._reply_timeout_s)
     groups = [Group(g, engine.slots_per_group, engine.questions_per_group) for g in own]
-    return _Run(collections.deque(mine), groups, replies, iteration, on_done)
+    return Run(collections.deque(mine), groups, replies, iteration, on_done)
 
-  def _guarded(self, run: _Run, function):
+  def _guarded(self, run: Run, function):
     """What the host's function returns; its error ends the run once all processes know."""
     try:
       return function()
@@ -148,7 +136,7 @@ class Collector:
       run.error = error
       run.waiting.clear()
 
-  def _over_all(self, counts: dict[str, int], run: _Run) -> dict[str, int]:
+  def _over_all(self, counts: dict[str, int], run: Run) -> dict[str, int]:
     """The sums over all processes."""
     if jax.process_count() == 1:
       return counts
@@ -158,12 +146,12 @@ class Collector:
     total = jax.device_get(self._count(multihost.put_rows(array, self._engine.rows)))
     return dict(zip(counts, total.tolist()))
 
-  def _tick(self, run: _Run) -> Tick:
+  def _tick(self, run: Run) -> Tick:
     return Tick(self._engine.refill_rows, self._engine.num_groups, run.groups)
 
   # What happens between two programs.
 
-  def _plan(self, run: _Run) -> tuple[Tick, tuple[Questions, Refill]]:
+  def _plan(self, run: Run) -> tuple[Tick, tuple[Questions, Refill]]:
     """Hears of environments, starts jobs, and says what is to be read and refilled now."""
     self._receive(run)
     self._start(run)
@@ -174,7 +162,7 @@ class Collector:
     config = self._engine.config
     return tick, (tick.questions(config.question_capacity), tick.refill(config.context_capacity))
 
-  def _receive(self, run: _Run):
+  def _receive(self, run: Run):
     """Episodes that were answered get their next context, or end."""
     begun, wait_s = time.monotonic(), 0.0
     if run.is_idle or (self._is_lockstep and not run.num_active):
@@ -192,7 +180,7 @@ class Collector:
       else:
         group.ready.append(episode)
 
-  def _start(self, run: _Run):
+  def _start(self, run: Run):
     """Begins waiting jobs where there is room for their questions."""
     engine = self._engine
     limit = engine.questions_per_group
@@ -217,7 +205,7 @@ class Collector:
     return Episode(job, order, self._begin_episode(job.task), group.ask(prompt), rng, context, keep,
                    self._agent.is_append_only, time.monotonic())
 
-  def _harvest(self, is_active_B: np.ndarray, turn: Turn, run: _Run):
+  def _harvest(self, is_active_B: np.ndarray, turn: Turn, run: Run):
     """Parses the turns that stopped and sends their actions to the environments."""
     sent = []
     for group in run.groups:
@@ -290,7 +278,7 @@ class Collector:
 
   # The programs.
 
-  def _prefill(self, params, store, slots, tick: Tick, arrays, counts: dict[str, int], run: _Run):
+  def _prefill(self, params, store, slots, tick: Tick, arrays, counts: dict[str, int], run: Run):
     """(store, slots) after the tick's reading."""
     begun, engine = time.monotonic(), self._engine
     for group in run.groups:
@@ -315,7 +303,7 @@ class Collector:
     run.stats.prefill_seconds += time.monotonic() - begun
     return store, slots
 
-  def _decode(self, params, slots: Slots, options: Sampling, enough: int, run: _Run) -> Slots:
+  def _decode(self, params, slots: Slots, options: Sampling, enough: int, run: Run) -> Slots:
     begun = time.monotonic()
     slots, report = self._engine.decode(params, slots, options, enough)
     report = jax.device_get(report)
@@ -328,25 +316,3 @@ class Collector:
     is_active_B, turn = multihost.fetch_rows((slots.is_active, slots.turn))
     self._guarded(run, lambda: self._harvest(is_active_B, turn, run))
     return slots
-
-
-def _together(run: _Run) -> tuple[dict[int, Trajectory], RolloutStats]:
-  """The trajectories and counts of all processes.
-
-  Raises:
-    Exception: this process's error.
-    RuntimeError: another's.
-  """
-  parts = multihost.gather((run.done, run.stats, run.error and repr(run.error)))
-  if run.error:
-    raise run.error
-  for process, (_, _, error) in enumerate(parts):
-    if error:
-      raise RuntimeError(f'process {process} stopped the rollout: {error}')
-  done = dict(item for part, _, _ in parts for item in part.items())
-  for order in sorted(done.keys() - run.done.keys()):
-    run.on_done(done[order])
-  stats = sum((stats for _, stats, _ in parts), RolloutStats())
-  for name in ('prefill_seconds', 'decode_seconds', 'environment_seconds'):
-    setattr(stats, name, getattr(stats, name) / len(parts))  # all took the same steps
-  return done, stats

@@ -10,7 +10,7 @@ import functools
 import numpy as np
 import pytest
 
-from mem1_jax import evaluate, train, types
+from mem1_jax import evaluate, measures, train, types
 from mem1_jax.agents.mem1 import Mem1Agent
 from mem1_jax.env import qa
 from mem1_jax.memory.positions import Gaps
@@ -90,7 +90,7 @@ def check(trajectories, stats):
       assert block.split('.')[0] in ('<information> Turns left: 3', '<information> Turns left: 2',
                                      '<information> Last turn: answer now')
   assert stats.num_outages == sum(t.outages for t in trajectories)
-  metrics = train.rollout_metrics(trajectories, stats)
+  metrics = measures.rollout_metrics(trajectories, stats)
   assert (metrics['rollout_search_outages'], metrics['rollout_faults']) == (stats.num_outages, 0)
   assert metrics['reward'] == 0.0 and metrics['rollout_searches'] == TURNS
 
@@ -118,7 +118,7 @@ def test_servers_that_bring_nothing(mode, counter):
   assert counts['requests'] == sum(counts[name] for name in (
       'timeouts', 'server_errors', 'garbage', 'wrong_count', 'connection_errors'))
   assert counts['opened'] == 1 and counts['skipped'] > 0 and counts['requests'] < ASKED
-  metrics = train.rollout_metrics(trajectories, stats)  # of the run, which this one began and ended
+  metrics = measures.rollout_metrics(trajectories, stats)  # of the run, begun and ended by this
   assert {name: metrics[f'search_{name}'] for name in COUNTERS} == counts
   assert (metrics['shown_passages'], metrics['shown_cut_passages']) == (0, 0)
 
