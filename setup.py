@@ -73,6 +73,7 @@ setuptools.setup(
         'notebooks': ['nbclient>=0.10', 'nbformat>=5.10', 'ipykernel>=6.29'],
         'endpoint': ['httpx>=0.28'],  # `evaluate` of a model behind an OpenAI-compatible server
         'retriever': ['faiss-cpu>=1.10', 'fastapi>=0.115', 'uvicorn>=0.34', 'httpx>=0.28'],
+        'gcs': ['gcsfs>=2024.6'],  # run folders in a bucket, gs://
         'wandb': ['wandb>=0.19'],
     },
 )

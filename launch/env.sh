@@ -1,17 +1,70 @@
 # shellcheck shell=bash
-# Names and versions that the launch scripts share. Sourced from the repository root.
+# shellcheck disable=SC2034  # the scripts that source it use them
+# Names and versions that the launch scripts share: the one file to edit. Sourced from the
+# repository root. Everything that stands as NAME="${NAME:-…}" may be set from outside instead.
 #
-# Override from outside: VENV (folder of the environment; two Pythons must not share one),
-# PYTHON (interpreter that makes it), DRY_RUN=1 (print commands instead of running them).
+# DRY_RUN=1 prints the commands instead of running them.
 
-VENV="${VENV:-.venv}"
 DRY_RUN="${DRY_RUN:-0}"
+
+# ── Environments ──
+VENV="${VENV:-.venv}"  # folder of the environment; two Pythons must not share one
+# PYTHON=…             # interpreter that makes it; unset: the first on PATH that fits
 LIBTPU="$VENV/libtpu"  # not among the packages: jax would look for a TPU at every start
 [[ "$LIBTPU" == /* ]] || LIBTPU="$PWD/$LIBTPU"
+
+# ── What runs, and where its results go ──
+BUCKET="${BUCKET:-}"  # gs://NAME, which all hosts see; '': a folder of the machine, for one host
+RUN_NAME="${RUN_NAME:-ppo}"
+WORKDIR="${WORKDIR:-${BUCKET:+$BUCKET/}runs/$RUN_NAME}"  # --workdir of what runs
+REPO="${REPO:-}"  # where hosts clone from; '': the commit is copied from this checkout
+COMMIT="${COMMIT:-HEAD}"  # what is not committed does not go
+RETRIEVER="${RETRIEVER:-none}"  # none | each: a server on every host | http://HOST:PORT for all
+RETRIEVER_PORT="${RETRIEVER_PORT:-8000}"  # of RETRIEVER=each
+RETRIEVER_ARGS="${RETRIEVER_ARGS:-}"  # of its serve-retriever: --documents=… --top-k=3 …
+RETRIEVER_WAIT_S="${RETRIEVER_WAIT_S:-600}"  # until it must answer; a large index takes minutes
+MAX_RESTARTS="${MAX_RESTARTS:-5}"  # of a worker without a new checkpoint in between
+RESTART_DELAY_S="${RESTART_DELAY_S:-10}"  # before each
+
+# ── TPU VMs: launch/tpu/ ──
+PROJECT="${PROJECT:-}"  # of Google Cloud; '': the one that gcloud is set to
+ZONE="${ZONE:-us-central2-b}"  # must have the accelerator
+TPU_NAME="${TPU_NAME:-mem1}"  # of the queued resource and of its TPU
+TPU_TYPE="${TPU_TYPE:-v5p-64}"  # v5p counts cores, two a chip; v5litepod and v6e count chips
+TPU_RUNTIME="${TPU_RUNTIME:-v2-alpha-tpuv5}"  # of v5p; v5e: v2-alpha-tpuv5-lite; v6e: v2-alpha-tpuv6e
+TPU_CAPACITY="${TPU_CAPACITY:-spot}"  # spot: cheap, may be taken away | on-demand | reserved
+TPU_PYTHON="${TPU_PYTHON:-3.12}"  # fetched where the host has none; locks: launch/requirements-tpu-*
+POLL_S="${POLL_S:-30}"  # between two looks at a queue, or at a run
+DELETE_WHEN_DONE="${DELETE_WHEN_DONE:-0}"  # 1: watch.sh deletes the TPU when the run is done
+
+# ── GKE: launch/gke/ ──
+GKE_CLUSTER="${GKE_CLUSTER:-}"  # '': whatever kubectl is set to
+GKE_NAMESPACE="${GKE_NAMESPACE:-default}"
+GKE_IMAGE="${GKE_IMAGE:-}"  # what `docker push` has put somewhere: REGION-docker.pkg.dev/…/mem1:tpu
+GKE_ACCELERATOR="${GKE_ACCELERATOR:-tpu-v5p-slice}"  # or tpu-v5-lite-podslice, tpu-v6e-slice
+GKE_TOPOLOGY="${GKE_TOPOLOGY:-2x4x4}"  # of the slice, in chips
+GKE_CHIPS_PER_HOST="${GKE_CHIPS_PER_HOST:-4}"
+GKE_CAPACITY="${GKE_CAPACITY:-spot}"  # spot | on-demand
+GKE_SERVICE_ACCOUNT="${GKE_SERVICE_ACCOUNT:-default}"  # of Kubernetes; may write to the bucket
+GKE_SECRET="${GKE_SECRET:-mem1}"  # its entries become variables (HF_TOKEN, …), if it is there
+GKE_MAX_RESTARTS="${GKE_MAX_RESTARTS:-5}"  # after failures; being taken away does not count
+
+# ── Slurm: launch/slurm/ ──
+JOB_PARTITION="${JOB_PARTITION:-}"  # '': the cluster's default; likewise below
+JOB_ACCOUNT="${JOB_ACCOUNT:-}"
+JOB_NODES="${JOB_NODES:-1}"
+JOB_GPUS_PER_NODE="${JOB_GPUS_PER_NODE:-8}"
+JOB_CPUS_PER_TASK="${JOB_CPUS_PER_TASK:-}"
+JOB_MEMORY="${JOB_MEMORY:-0}"  # of a node; 0: all
+JOB_TIME="${JOB_TIME:-24:00:00}"  # then the run is saved and queued again
+JOB_NOTICE_S="${JOB_NOTICE_S:-120}"  # before that, SIGTERM
+JOB_SWEEP_JOBS="${JOB_SWEEP_JOBS:-4}"  # points of a sweep at a time
+
+# ── Nothing to edit below ──
 SUPPORTED_PYTHONS=(3.11 3.12 3.13)
 
-requirements_file() {  # PYTHON_VERSION, as 3.11
-  echo "launch/requirements-cpu-py${1/./}.txt"
+requirements_file() {  # TARGET (cpu, tpu or cuda) PYTHON_VERSION (as 3.11)
+  echo "launch/requirements-$1-py${2/./}.txt"
 }
 
 say() {
@@ -98,4 +151,11 @@ print(next(r for r in m.requires("jax") if r.startswith("libtpu")).partition(";"
     2>/dev/null || true)"
   say 'the TPU compiler, for tests that compile for TPUs (210 MB)'
   pip_install --no-deps --target "$LIBTPU" "${requirement:-libtpu}"
+}
+
+confirm() {  # WHAT NAME; ends the script unless the name is typed
+  local answer=''
+  printf '[mem1] %s? Type %s: ' "$1" "$2" >&2
+  read -r answer || true
+  [[ "$answer" == "$2" ]] || die 'nothing was deleted'
 }

@@ -2,13 +2,15 @@
 # Makes the environment that quickstart.sh and test.sh use, or reuses it when it is up to date.
 #
 #   bash launch/install.sh cpu                               into .venv, with python3
+#   bash launch/install.sh tpu                               on a TPU VM; cuda: with GPUs
 #   PYTHON=python3.12 VENV=.venv312 bash launch/install.sh cpu
 #   DRY_RUN=1 bash launch/install.sh cpu                     prints the commands
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/env.sh
 
-if [[ "${1:-}" != cpu ]]; then
+target="${1:-}"
+if [[ ! "$target" =~ ^(cpu|tpu|cuda)$ ]]; then
   usage
 fi
 
@@ -24,7 +26,9 @@ if [[ -x "$VENV/bin/python" && "$(python_version "$VENV/bin/python")" != "$versi
 fi
 is_supported "$version" || die "$VENV is of Python $version, not ${SUPPORTED_PYTHONS[*]}; remove it"
 
-requirements="$(requirements_file "$version")"
+requirements="$(requirements_file "$target" "$version")"
+[[ -f "$requirements" ]] || die "no versions are locked for $target on Python $version; those that" \
+  "are: $(echo launch/requirements-"$target"-py*.txt)"
 stamp="$VENV/mem1-installed"
 # What an up-to-date environment was made from. The path, since an editable install holds it.
 wanted="$(pwd) $("$python" - "$requirements" setup.py pyproject.toml << 'PY'
@@ -45,7 +49,7 @@ else
   say "1/3 updating $VENV (Python $version)"
   run rm -f "$stamp"
 fi
-say "2/3 installing the pinned packages of $requirements (about 900 MB, some minutes)"
+say "2/3 installing the pinned packages of $requirements (900 MB and more, some minutes)"
 pip_install -r "$requirements"
 say '3/3 installing mem1_jax from this folder'
 pip_install --no-deps -e .

@@ -1,42 +1,23 @@
 """launch/*.sh: the commands they print and run, with stub programs in place of real ones."""
 
 import os
-import pathlib
 import re
 import shutil
-import stat
 import subprocess
-import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-SCRIPTS = sorted((ROOT / 'launch').glob('*.sh'))
+from tests.launch import stubs
+from tests.launch.stubs import ROOT
 
-# Answers the version question, makes a copy of itself as an environment, logs the rest.
-STUB = """#!/bin/bash
-case "$*" in
-  *version_info*) echo {version} ;;
-  *importlib.metadata*) echo 'libtpu==1.*' ;;
-  "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && echo "venv $3" >> "$LOG" ;;
-  "- "*) exec {real} "$@" ;;
-  *"pip install"*)
-    echo "Collecting jax==1"; echo "Installing collected packages: jax"
-    echo "$*" >> "$LOG"; exit {pip_status} ;;
-  *) echo "$*" >> "$LOG" ;;
-esac
-"""
+SCRIPTS = sorted((ROOT / 'launch').rglob('*.sh'))
+SOURCED = ('env.sh', 'retriever.sh', 'pod.sh')
 
 
 @pytest.fixture
 def checkout(tmp_path):
   """A copy of what the scripts read, with only stub Pythons on PATH; a runner of scripts."""
-  folder = tmp_path / 'checkout'
-  shutil.copytree(ROOT / 'launch', folder / 'launch')
-  shutil.copytree(ROOT / '.ci', folder / '.ci')
-  for name in ('setup.py', 'pyproject.toml'):
-    shutil.copy(ROOT / name, folder / name)
-  return Checkout(folder, tmp_path)
+  return Checkout(stubs.copy_checkout(tmp_path / 'checkout'), tmp_path)
 
 
 class Checkout:
@@ -48,14 +29,12 @@ class Checkout:
       os.symlink(shutil.which(program), self.bin / program)
 
   def stub(self, name, version, pip_status=0):
-    path = self.bin / name
-    path.write_text(STUB.format(version=version, real=sys.executable, pip_status=pip_status))
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    stubs.put_python(self.bin / name, version, pip_status)
 
   def run(self, script, *args, **env):
     return subprocess.run(
         ['bash', script, *args], cwd=self.folder, capture_output=True, text=True, check=False,
-        env={'PATH': str(self.bin), 'LOG': str(self.log), **env},
+        env={'PATH': str(self.bin), 'LOG': str(self.log), 'PLAN': '/dev/null', **env},
     )  # fmt: skip
 
   def logged(self):
@@ -173,27 +152,64 @@ def test_scripts_that_need_an_argument_show_their_usage(checkout, script):
   assert f'bash launch/{script}' in done.stderr
 
 
+def _files_and_extras(printed):
+  return [(re.search(r'requirements-(\S+)\.txt', line)[1], re.findall(r'--extra=(\w+)', line))
+          for line in printed.splitlines()]
+
+
 def test_pin_gives_each_python_its_jax(checkout):
   done = checkout.run('launch/pin.sh', 'all', DRY_RUN='1')
   assert done.returncode == 0, done.stderr
-  assert [re.search(r'--python-version (\S+)', line)[1] for line in done.stdout.splitlines()] == [
-      '3.11', '3.12', '3.13'
-  ]  # fmt: skip
+  everywhere = ['tf', 'retriever', 'webshop', 'web', 'gguf', 'gcs']
+  assert _files_and_extras(done.stdout) == [
+      ('cpu-py311', ['tf', 'test']), ('cpu-py312', ['tf', 'test']), ('cpu-py313', ['tf', 'test']),
+      ('tpu-py311', ['tpu', *everywhere]), ('tpu-py312', ['tpu', *everywhere]),
+      ('cuda-py312', ['cuda', *everywhere])]
+  alone = checkout.run('launch/pin.sh', 'cuda', DRY_RUN='1')
+  assert alone.stdout == done.stdout.splitlines(keepends=True)[-1].replace(
+      re.search(r'/tmp/\S+', done.stdout.splitlines()[-1])[0], re.search(r'/tmp/\S+', alone.stdout)[0])
+
+
+def _pins(name):
+  """{package: version} of a file of requirements, all of whose lines are checked."""
+  lines = (ROOT / 'launch' / f'requirements-{name}.txt').read_text().splitlines()
+  assert all(re.match(r"[a-z0-9._-]+==[0-9][\w.]*( ; [\w .=!'\"]+)?$", line) for line in lines)
+  return dict(line.partition(' ;')[0].split('==') for line in lines)
 
 
 @pytest.mark.parametrize(('version', 'jax'), [('311', '0.10'), ('312', '0.11'), ('313', '0.12')])
 def test_every_requirement_is_pinned_and_nothing_else_is_said(version, jax):
-  lines = (ROOT / 'launch' / f'requirements-cpu-py{version}.txt').read_text().splitlines()
-  assert all(re.match(r"[a-z0-9._-]+==[0-9][\w.]*( ; [\w .=!'\"]+)?$", line) for line in lines)
-  assert any(line.startswith(f'jax=={jax}.') for line in lines)
-  names = [re.split('==', line)[0] for line in lines]
-  assert {'tensorflow-cpu', 'pytest', 'flax', 'orbax-checkpoint'} <= set(names)
-  assert not any(name.startswith(('nvidia', 'torch')) for name in names)
+  pins = _pins(f'cpu-py{version}')
+  assert pins['jax'].startswith(f'{jax}.')
+  assert {'tensorflow-cpu', 'pytest', 'flax', 'orbax-checkpoint'} <= set(pins)
+  assert not any(name.startswith(('nvidia', 'torch')) for name in pins)
 
 
-@pytest.mark.parametrize('script', SCRIPTS, ids=lambda path: path.name)
+@pytest.mark.parametrize(('name', 'driver'), [
+    ('tpu-py311', 'libtpu'), ('tpu-py312', 'libtpu'), ('cuda-py312', 'jax-cuda12-plugin')])
+def test_accelerators_run_the_versions_that_are_tested(name, driver):
+  pins, tested = _pins(name), _pins(re.sub('^[a-z]+', 'cpu', name))
+  assert {driver, 'gcsfs', 'faiss-cpu', 'httpx'} <= set(pins)
+  assert 'pytest' not in pins
+  both = set(pins) & set(tested)
+  assert {'jax', 'flax', 'tensorflow-cpu'} <= both
+  assert {package: pins[package] for package in both} == {p: tested[p] for p in both}
+
+
+def test_locks_of_a_target_are_installed_or_named(checkout):
+  checkout.stub('python3', '3.13')
+  done = checkout.run('launch/install.sh', 'tpu')
+  assert done.returncode == 1
+  assert 'no versions are locked for tpu on Python 3.13' in done.stderr
+  assert 'launch/requirements-tpu-py312.txt' in done.stderr
+  checkout.stub('python3.12', '3.12')
+  assert checkout.run('launch/install.sh', 'cuda', PYTHON='python3.12').returncode == 0
+  assert any('requirements-cuda-py312.txt' in line for line in checkout.logged())
+
+
+@pytest.mark.parametrize('script', SCRIPTS, ids=lambda path: f'{path.parent.name}/{path.name}')
 def test_scripts_stop_on_errors_and_parse(script):
-  if script.name != 'env.sh':
+  if script.name not in SOURCED:
     assert 'set -euo pipefail' in script.read_text()
   subprocess.run(['bash', '-n', script], check=True)
 
