@@ -219,6 +219,18 @@ def get_config() -> ConfigDict:
   c.endpoint.patience = 600.0  # seconds of a turn with its retries, then its episode is a fault
   c.endpoint.tries = 8  # requests for a turn, at most
 
+  c.judge = ConfigDict()  # `evaluate`: answers judged by another model, too (docs/evaluation.md)
+  c.judge.url = ''  # of its server, in OpenAI's protocol; '': no judge
+  c.judge.model = ''  # its name there
+  c.judge.api = 'chat'  # chat | completions
+  c.judge.key_variable = ''  # of the environment, with the key; '': no key
+  c.judge.concurrent = 16  # trajectories at a time
+  c.judge.max_tokens = 16  # of a reply, which is one word; a model that reasons first needs more
+  c.judge.extra = ''  # JSON of further fields of a request; null leaves one of ours out
+  c.judge.timeout = 120.0  # seconds of a request
+  c.judge.patience = 600.0  # seconds of a verdict with its retries, then it has failed
+  c.judge.tries = 8  # requests for a verdict, at most
+
   c.checkpoint = ConfigDict()
   c.checkpoint.every = 4  # iterations
   c.checkpoint.keep = 2  # newest kept, beside the best

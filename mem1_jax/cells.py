@@ -26,7 +26,8 @@ from mem1_jax.types import Question
 Record = Mapping[str, Any]
 # Knobs that numbers do not depend on: of training, of where and how fast they are computed, of
 # addresses. What an endpoint is asked is compared as a whole.
-_GROUPS = {'lora', 'mesh', 'gaps', 'rows', 'sft', 'optim', 'ppo', 'checkpoint', 'log', 'endpoint'}
+_GROUPS = {'lora', 'mesh', 'gaps', 'rows', 'sft', 'optim', 'ppo', 'checkpoint', 'log', 'endpoint',
+           'judge'}
 _KNOBS = {
     'compilation_cache', 'critic', 'reference', 'data.feed', 'env.retriever',
     'env.retriever_timeout', 'env.retriever_patience', 'web.url', 'web.concurrent',
@@ -132,11 +133,17 @@ def write(path: pathlib.Path, some: Sequence[Record], more: Mapping[str, Any]):
   cell = means([record['score'] for record in some]) | by_wording(some)
   cell |= {'overflow': sum(record['outgrew'] for record in some),
            'faults': sum(bool(record['fault']) for record in some)}
-  _replace(path.with_suffix('.jsonl'), ''.join(json.dumps(record) + '\n' for record in some))
-  _replace(path, json.dumps(cell | dict(more), indent=2) + '\n')
+  replace_lines(path.with_suffix('.jsonl'), some)
+  replace(path, json.dumps(cell | dict(more), indent=2) + '\n')
 
 
-def _replace(path: pathlib.Path, text: str):
+def replace_lines(path: pathlib.Path, some: Sequence[Record]):
+  """Writes records, a line each, in one go."""
+  replace(path, ''.join(json.dumps(record) + '\n' for record in some))
+
+
+def replace(path: pathlib.Path, text: str):
+  """Writes a file in one go: it is the old one or the new."""
   new = path.with_name(f'{path.name}.tmp')
   new.write_text(text)
   new.replace(path)

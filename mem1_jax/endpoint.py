@@ -25,17 +25,27 @@ def sampling(config: Any) -> completions.Settings:
     ValueError: a knob is out of its range.
   """
   e = config.endpoint
-  try:
-    extra = json.loads(e.extra or '{}')
-  except ValueError as error:
-    raise ValueError(f'endpoint.extra {e.extra!r} is no JSON ({error})') from error
-  if not isinstance(extra, dict) or not extra.keys().isdisjoint(('prompt', 'messages', 'stream')):
-    raise ValueError(f'endpoint.extra {e.extra!r} must be an object like {{"top_k": 20}}, without '
-                     'prompt, messages and stream')
+  extra = extra_fields(e.extra, 'endpoint.extra')
   try:
     return completions.Settings(e.api, e.model, e.temperature, e.top_p, config.seed, extra)
   except ValueError as error:
     raise ValueError(f'endpoint.{error}') from error
+
+
+def extra_fields(text: str, name: str) -> dict[str, Any]:
+  """Further fields of a request, of a knob.
+
+  Raises:
+    ValueError: it is no JSON object, or has a field of the prompt's.
+  """
+  try:
+    extra = json.loads(text or '{}')
+  except ValueError as error:
+    raise ValueError(f'{name} {text!r} is no JSON ({error})') from error
+  if not isinstance(extra, dict) or not extra.keys().isdisjoint(('prompt', 'messages', 'stream')):
+    raise ValueError(f'{name} {text!r} must be an object like {{"top_k": 20}}, without prompt, '
+                     'messages and stream')
+  return extra
 
 
 def settings(config: Any, max_tokens: int) -> dict[str, Any] | None:
@@ -47,7 +57,7 @@ def settings(config: Any, max_tokens: int) -> dict[str, Any] | None:
           'prompt_style': config.prompt_style, 'tokenizer': config.tokenizer.path}
 
 
-def key(variable: str) -> str:
+def key(variable: str, knobs: str = 'endpoint') -> str:
   """The key in a variable of the environment; '' without one.
 
   Raises:
@@ -57,7 +67,7 @@ def key(variable: str) -> str:
     return ''
   found = check_secret(os.environ.get(variable, ''), variable)
   if not found:
-    raise ValueError(f'endpoint.key_variable {variable!r} is not set in the environment; export it')
+    raise ValueError(f'{knobs}.key_variable {variable!r} is not set in the environment; export it')
   return found
 
 

@@ -29,6 +29,7 @@ import jax
 from mem1_jax import assemble, cells, domains, endpoint, progress
 from mem1_jax.arrays import Params
 from mem1_jax.env.rewards import score_answer
+from mem1_jax.judge import Judge
 from mem1_jax.parallel import multihost
 from mem1_jax.partial_cell import Told, merged
 from mem1_jax.retrieval import metrics_of
@@ -207,13 +208,15 @@ def run_parts(parts: Sequence[tuple[Any, pathlib.Path]], name: str = '',
   Model and world are made once, by the first config.
   """
   first = parts[0][0]
-  name = name or first.agent
+  name, judge = name or first.agent, Judge(first) if first.judge.url else None
   wanted = [(config, n, workdir / f'{name}-{n}.json')
             for config, workdir in parts for n in config.eval.objectives]
   for config, n, path in wanted:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
       _check_cell(config, n, path)
+      if judge:
+        judge.check(path)
   missing = [cell for cell in wanted if not cell[-1].exists()]
   if missing:
     with _remote(first) if first.endpoint.url else _local(first) as player:
@@ -221,6 +224,12 @@ def run_parts(parts: Sequence[tuple[Any, pathlib.Path]], name: str = '',
         if claim(n):
           label = f'{name} at {n}' if len(parts) == 1 else f'{path.parent.name}, {name} at {n}'
           _run_cell(config, n, path, player, label)
+  if judge and multihost.is_main():
+    with contextlib.closing(judge):
+      for *_, path in wanted:
+        if path.exists():
+          judge.run(path)
+  multihost.barrier()
   return [{str(n): json.loads((workdir / f'{name}-{n}.json').read_text())
            for n in config.eval.objectives if (workdir / f'{name}-{n}.json').exists()}
           for config, workdir in parts]

@@ -210,8 +210,9 @@ def run(argv: list[str] | None = None):
       args.suite = suites.find(args.suite, args.data)
       args.config = args.config or args.suite.config
     config = configs.load(args.config, args.overrides)
-    if config.endpoint.url and args.command != 'evaluate':
-      raise ValueError(f'endpoint.url {config.endpoint.url!r} is for `evaluate`; leave it out here')
+    for name, url in (('endpoint', config.endpoint.url), ('judge', config.judge.url)):
+      if url and args.command != 'evaluate':
+        raise ValueError(f'{name}.url {url!r} is for `evaluate`; leave it out here')
     if 'distributed' in args:
       multihost.initialize(args.distributed)
     if config.compilation_cache:

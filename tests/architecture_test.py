@@ -45,7 +45,7 @@ ARROWS = {
     'index': {'types', 'initial', 'metrics', 'progress', 'retrieval'},
     'partial_cell': set(),
     # Puts the parts together for the commands below it.
-    'cells': ANYTHING,
+    'cells': ANYTHING, 'judge': ANYTHING,
     'assemble': ANYTHING, 'domains': ANYTHING, 'endpoint': ANYTHING,
     'train': ANYTHING, 'sft': ANYTHING, 'evaluate': ANYTHING, 'measures': ANYTHING, 'sweep': ANYTHING,
     'quickstart': ANYTHING, 'chat': ANYTHING, 'export': ANYTHING, 'plan': ANYTHING, 'roofline': ANYTHING,

@@ -183,6 +183,8 @@ def _cells_of(run: str, reading: records.Reading, stem: str, is_sample: bool = F
     some = tuple(r for r in reading.records if records.objectives(r) == size)
     scores = [records.numbers(record['score']) for record in some]
     estimates = intervals.estimates(scores)
+    if judged := [{'judged': one['judged']} for one in scores if 'judged' in one]:
+      estimates |= intervals.estimates(judged)  # the others have no verdict, which is not a no
     estimates['episodes'] = intervals.Estimate(float(len(some)))
     cells.append(Cell(run, agent, size, estimates, some, is_sample))
   return cells

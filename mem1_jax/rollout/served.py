@@ -52,8 +52,11 @@ class Limits:
         raise ValueError(f'{name}={value} is too small; raise it')
 
 
-def base_url(url: str) -> str:
+def base_url(url: str, knobs: str = 'endpoint') -> str:
   """`http://host:8000` → `http://host:8000/v1`; a path that is there is kept.
+
+  Args:
+    knobs: the group of knobs that messages name.
 
   Raises:
     ValueError: it is no address, or has more in it than one, such as a password. Logs and records
@@ -65,9 +68,9 @@ def base_url(url: str) -> str:
   except ValueError:
     is_one = False
   if not is_one or parts.username is not None or parts.query or parts.fragment:
-    raise ValueError('endpoint.url is no address, or has a password or a query in it, which records'
+    raise ValueError(f'{knobs}.url is no address, or has a password or a query in it, which records'
                      ' would show; give one like http://host:8000/v1, and a key by the name of its'
-                     ' variable, endpoint.key_variable')
+                     f' variable, {knobs}.key_variable')
   path = parts.path.rstrip('/') or '/v1'
   return urllib.parse.urlunsplit((parts.scheme, parts.netloc, path, '', ''))
 
@@ -79,6 +82,7 @@ class ServedModel:
     url: of the server, such as `http://host:8000/v1`.
     settings: which model, and how it is sampled.
     limits: times.
+    knobs: the group of knobs that messages name.
     key: sent as `Authorization: Bearer …` and blotted out of all that comes back; '' for none.
     transport, clock, sleep, jitter: for tests. `sleep` says whether it was cut short.
 
@@ -87,10 +91,11 @@ class ServedModel:
   """
 
   def __init__(self, url: str, settings: Settings, limits: Limits = Limits(), *, key: str = '',
+               knobs: str = 'endpoint',
                transport: Any = None, clock: Callable[[], float] = time.monotonic,
                sleep: Callable[[float], bool] | None = None,
                jitter: Callable[[], float] = random.random):
-    self.url, self.settings = base_url(url), settings
+    self.url, self.settings, self._knobs = base_url(url, knobs), settings, knobs
     self._limits, self._key, self._clock, self._jitter = limits, key, clock, jitter
     self._is_closed = threading.Event()
     self._sleep = sleep or self._is_closed.wait
@@ -105,7 +110,7 @@ class ServedModel:
     self._endpoint = endpoint_lib.Endpoint(
         self.url + completions.PATHS[settings.api], self._client, _MAX_REPLY_BYTES, clock,
         secret=key)
-    self._tally = tally.Tally('the endpoint', COUNTERS, ('requests',), clock)
+    self._tally = tally.Tally(f'the {knobs}', COUNTERS, ('requests',), clock)
     self._lock = threading.Lock()
     self._usage, self._names, self._told = Usage(), set(), dict.fromkeys(COUNTERS, 0)
 
@@ -176,12 +181,12 @@ class ServedModel:
     words = self._blot(_message(next(response.iter_raw(), b'')[:4096]))[:300]
     told = f'status {status} of {self.url}{completions.PATHS[self.settings.api]}: {words!r}'
     if status in (401, 403) or 'insufficient_quota' in words:
-      raise Failure('denied', f'{told}; endpoint.key_variable names the variable of the '
+      raise Failure('denied', f'{told}; {self._knobs}.key_variable names the variable of the '
                     'environment that holds the key', is_up=True, is_final=True)
     if status == 404 or (status < 500 and any(sign in words for sign in _UNKNOWN)):
-      raise Failure('unknown', f'{told}; endpoint.url ends in /v1 on most servers, endpoint.model '
-                    f'{self.settings.model!r} must be one of those at {self.url}/models, and '
-                    'endpoint.api one that the server has', is_up=True, is_final=True)
+      raise Failure('unknown', f'{told}; {self._knobs}.url ends in /v1 on most servers, '
+                    f'{self._knobs}.model {self.settings.model!r} must be one of those at '
+                    f'{self.url}/models, and {self._knobs}.api one that the server has', is_up=True, is_final=True)
     wait_s = _wait_s(response.headers.get('retry-after', ''))
     if status in _RETRIED or status >= 500:
       raise Failure('server_errors' if status >= 500 else 'busy', told, status < 500, wait_s=wait_s)
