@@ -80,17 +80,28 @@ stop() {
   if (( is_stopping )); then return; fi
   is_stopping=1
   say 'stopping: the run saves itself'
-  if [[ -n "$child" && "${FORWARD_TERM:-1}" == 1 ]]; then kill -TERM "$child" 2>/dev/null || true; fi
+  if [[ -n "$child" ]]; then kill -TERM "$child" 2>/dev/null || true; fi
 }
 
-await_child() {  # its status; a signal that is forwarded interrupts `wait`, which then goes on
-  local status
-  while true; do
+run_once() {  # the command; its status
+  local status=0
+  if [[ "${FORWARD_TERM:-1}" != 1 ]]; then
+    "$@" < /dev/null || status=$?  # in the foreground: `stop` is called when it has ended
+    return "$status"
+  fi
+  "$@" < /dev/null &
+  child=$!
+  if (( is_stopping )); then kill -TERM "$child" 2>/dev/null || true; fi  # came just before
+  while true; do  # a signal interrupts `wait`, which then goes on
     interrupted=0
     status=0
     wait "$child" || status=$?
-    if (( ! interrupted )); then return "$status"; fi
+    if (( ! interrupted )); then break; fi
   done
+  child=''
+  # Where command and signal end at the same moment, bash may not know the status.
+  if (( status == -1 )); then status=75; fi
+  return "$status"
 }
 
 if [[ "$DRY_RUN" == 1 ]]; then
@@ -116,12 +127,8 @@ if [[ "${FORWARD_TERM:-1}" == 1 ]]; then set -m; fi
 restarts=0
 saved="$(checkpoints)"
 while (( ! is_stopping )); do
-  "${command_now[@]}" < /dev/null &
-  child=$!
-  if (( is_stopping )); then kill -TERM "$child" 2>/dev/null || true; fi  # came just before
   status=0
-  await_child || status=$?
-  child=''
+  run_once "${command_now[@]}" || status=$?
   if (( status == 0 )); then
     mark_done
     say "done: $workdir"

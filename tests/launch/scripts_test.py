@@ -10,8 +10,8 @@ import pytest
 from tests.launch import stubs
 from tests.launch.stubs import ROOT
 
-SCRIPTS = sorted((ROOT / 'launch').rglob('*.sh'))
-SOURCED = ('env.sh', 'retriever.sh', 'pod.sh')
+SCRIPTS = sorted([*(ROOT / 'launch').rglob('*.sh'), *(ROOT / 'launch').rglob('*.sbatch')])
+SOURCED = ('env.sh', 'retriever.sh', 'pod.sh', 'job.sh')
 
 
 @pytest.fixture
