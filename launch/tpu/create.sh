@@ -14,9 +14,9 @@ source launch/tpu/pod.sh
 expect_pod "$@"
 need_gcloud
 case "$TPU_CAPACITY" in
-  spot) capacity=(--spot) ;;
-  on-demand) capacity=() ;;
-  reserved) capacity=(--reserved) ;;
+  spot) capacity=--spot ;;
+  on-demand) capacity='' ;;
+  reserved) capacity=--reserved ;;
   *) die "TPU_CAPACITY=$TPU_CAPACITY is neither spot nor on-demand nor reserved" ;;
 esac
 
@@ -24,7 +24,7 @@ create() {
   say "asking for $TPU_NAME: $TPU_TYPE, $TPU_CAPACITY, in $ZONE"
   run gcloud compute tpus queued-resources create "$TPU_NAME" --node-id="$TPU_NAME" \
     "${pod_flags[@]}" --accelerator-type="$TPU_TYPE" --runtime-version="$TPU_RUNTIME" \
-    "${capacity[@]}"
+    ${capacity:+"$capacity"}
 }
 
 if [[ "$DRY_RUN" == 1 ]]; then
