@@ -11,27 +11,30 @@ import pathlib
 from ml_collections import ConfigDict
 
 
-def resolve(config: str) -> str:
-  """The file that `--config` names: a path (`configs/atlas.py`) or a name (`atlas`).
+def resolve(name: str, kind: str = 'config') -> str:
+  """The file that `--config` or `--sweep` names: a path (`configs/atlas.py`) or a name (`atlas`).
 
   What follows a colon (the argument of `get_config`) is kept. A path that exists
-  wins; otherwise the configuration of that name that is installed with the package.
+  wins; otherwise the file of that name that is installed with the package.
+
+  Args:
+    kind: config, or sweep for those in `sweeps/`.
 
   Raises:
     ValueError: neither exists; the message lists the names that do.
   """
-  path, colon, argument = config.partition(':')
+  path, colon, argument = name.partition(':')
   if path.endswith('.py') and pathlib.Path(path).is_file():
-    return config
+    return name
   folder = pathlib.Path(__file__).resolve().parent
-  name = path.removeprefix('configs/').removesuffix('.py')
-  packaged = folder / f'{name}.py'
-  if name.startswith(('.', '/', '_')) or not packaged.is_file():
-    known = sorted(
-        str(file.relative_to(folder).with_suffix('')) for file in folder.rglob('[!_]*.py')
-    )
+  place, folder = {'config': ('configs/', folder),
+                   'sweep': ('configs/sweeps/', folder / 'sweeps')}[kind]
+  stem = path.removeprefix(place).removesuffix('.py')
+  packaged = folder / f'{stem}.py'
+  if stem.startswith(('.', '_')) or '/' in stem or not packaged.is_file():
+    known = sorted(file.stem for file in folder.glob('[!_]*.py'))
     raise ValueError(
-        f'--config={config!r} is neither a file nor a configuration of this package; give a '
+        f'--{kind}={name!r} is neither a file nor a {kind} of this package; give a '
         f'path to a .py file, or one of: {", ".join(known)}'
     )
   return str(packaged) + colon + argument

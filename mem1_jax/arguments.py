@@ -68,6 +68,8 @@ def parser() -> argparse.ArgumentParser:
   command.add_argument('text', nargs='?', default='', help='only those with it in their name or '
                        'description (default: all)')
   command.add_argument('--markdown', action='store_true', help='all, as docs/configs.md has them')
+  _add_sweep(add('sweep', 'Runs a sweep: a command at many points of its knobs, one process and run '
+                 'folder each (docs/sweeps.md).', 'runs/sweep'))
   _add_index(add('index', 'Writes passages with vectors, for dense retrieval, or with scores of BM25 '
                  'into a folder, which --config.env.documents and serve-retriever open '
                  '(docs/retrieval.md).'))
@@ -108,6 +110,25 @@ def _add_report(command: argparse.ArgumentParser):
                        'quickstart; or a .jsonl of trajectories')
   command.add_argument('--out', required=True, metavar='FOLDER', help='gets index.html, report.md '
                        'and figures/')
+
+
+def _add_sweep(command: argparse.ArgumentParser):
+  command.add_argument('--sweep', default='', metavar='FILE_OR_NAME',
+                       help='sweep file, or a name of configs/sweeps/')
+  command.add_argument('--command', dest='stages', default='train', metavar='COMMAND',
+                       help="train, sft or evaluate; or several, 'train then evaluate': each begins "
+                       'with the parameters of the one before (default: %(default)s)')
+  command.add_argument('--jobs', type=int, default=1, metavar='N', help='points at a time; CPU cores '
+                       'and CUDA_VISIBLE_DEVICES are dealt out (default: %(default)s)')
+  command.add_argument('--resume', action='store_true', help='continue: done points are left, '
+                       'interrupted ones go on from their checkpoint, failed ones begin again')
+  what = command.add_mutually_exclusive_group()
+  what.add_argument('--list', action='store_true', help='print index, name and overrides of each '
+                    'point, and run nothing')
+  what.add_argument('--point', type=int, metavar='I', help='run that point alone, its output here: '
+                    'for Slurm arrays and pods')
+  what.add_argument('--report', action='store_true', help='write sweep.json, sweep.md, figures/ and '
+                    'index.html of what is in --workdir, and run nothing')
 
 
 def _add_server_arguments(command: argparse.ArgumentParser):

@@ -160,6 +160,13 @@ def knobs(config: ConfigDict, args: argparse.Namespace):
   print(*descriptions.lines(found, descriptions.values(config.to_dict())), sep='\n')
 
 
+def sweep(config: ConfigDict, args: argparse.Namespace):
+  """Runs the points of a sweep, one process each, and reports on them."""
+  from mem1_jax.sweep import command
+  jax.config.update('jax_platforms', 'cpu')  # the devices are for the points
+  sys.exit(command.run(config, args))
+
+
 def index(config: ConfigDict, args: argparse.Namespace):
   """Writes an index of documents: of BM25's scores, or of vectors for dense retrieval."""
   from mem1_jax import index as indexing
@@ -198,8 +205,8 @@ def serve_retriever(config: ConfigDict, args: argparse.Namespace):
 
 
 COMMANDS = {function.__name__.replace('_', '-'): function for function in (
-    train, sft, evaluate, quickstart, export, plan, tasks, inspect, report, knobs, index, chat,
-    serve_retriever)}
+    train, sft, evaluate, quickstart, export, plan, tasks, inspect, report, sweep, knobs, index,
+    chat, serve_retriever)}
 
 
 def run(argv: list[str] | None = None):
@@ -211,7 +218,7 @@ def run(argv: list[str] | None = None):
       args.config = args.config or args.suite.config
     config = configs.load(args.config, args.overrides)
     for name, url in (('endpoint', config.endpoint.url), ('judge', config.judge.url)):
-      if url and args.command != 'evaluate':
+      if url and args.command not in ('evaluate', 'sweep'):
         raise ValueError(f'{name}.url {url!r} is for `evaluate`; leave it out here')
     if 'distributed' in args:
       multihost.initialize(args.distributed)

@@ -61,9 +61,9 @@ class Progress:
 
   def _line(self, elapsed_s: float, text: str) -> str:
     rate = self._done / max(elapsed_s, 1e-9)
-    remaining_s = max(self._total - self._done, 0) / max(rate, 1e-9)
-    line = (f'{self._name} {self._done}/{self._total} · {rate:.2f}/s · elapsed '
-            f'{_minutes(elapsed_s)} · left {_minutes(remaining_s)}')
+    left = _minutes(max(self._total - self._done, 0) / rate) if rate else '?'
+    line = (f'{self._name} {self._done}/{self._total} · {_rate(rate)} · elapsed '
+            f'{_minutes(elapsed_s)} · left {left}')
     return f'{line} · {text}' if text else line
 
 
@@ -84,7 +84,15 @@ class _RateColumn(rich.progress.ProgressColumn):
 
   def render(self, task):
     speed = task.finished_speed or task.speed
-    return rich.text.Text('' if speed is None else f'{speed:.2f}/s')
+    return rich.text.Text('' if speed is None else _rate(speed))
+
+
+def _rate(per_s: float) -> str:
+  """In the unit that leaves a digit to read: whole runs take minutes or hours."""
+  for seconds, unit in ((1, 's'), (60, 'min')):
+    if not 0 < per_s * seconds < 0.01:
+      return f'{per_s * seconds:.2f}/{unit}'
+  return f'{per_s * 3600:.2f}/h'
 
 
 def _minutes(seconds: float) -> str:

@@ -18,6 +18,20 @@ def test_lines_in_a_log_are_occasional_and_complete():
   assert len(lines) == 6  # at 1, 21, 41, 61, 81 and 100 seconds
 
 
+def test_slow_things_are_counted_by_the_minute_or_the_hour():
+  now, lines = [0.0], []
+  counter = progress.Progress('points', 3, None, lines.append, 0.0, clock=lambda: now[0])
+  counter.advance(0, 'the first')
+  for seconds in (200.0, 1800.0, 20_000.0):
+    now[0] += seconds
+    counter.advance()
+  assert lines == [
+      'points 0/3 · 0.00/s · elapsed 0:00 · left ? · the first',
+      'points 1/3 · 0.30/min · elapsed 3:20 · left 6:40',
+      'points 2/3 · 0.06/min · elapsed 33:20 · left 16:40',
+      'points 3/3 · 0.49/h · elapsed 366:40 · left 0:00']
+
+
 def test_without_a_terminal_there_are_no_control_codes():
   out = io.StringIO()
   with progress.bar('eval', 2, console=rich.console.Console(file=out)) as bar:

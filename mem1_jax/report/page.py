@@ -67,8 +67,12 @@ def viewer(trajectories: Sequence[Mapping[str, Any]], title: str = 'Trajectories
   return Page(_page(title, '', [''], packer, problems, 'only-viewer viewing'))
 
 
-def report(found: runs.Found, title: str = 'mem1_jax report') -> Page:
-  """The whole page of what was found in run folders."""
+def report(found: runs.Found, title: str = 'mem1_jax report', first: str = '') -> Page:
+  """The whole page of what was found in run folders.
+
+  Args:
+    first: HTML to be seen first, instead of the headline.
+  """
   packer, groups = pack.Packer(), []
   for cell in found.cells:
     if not cell.records:
@@ -78,7 +82,7 @@ def report(found: runs.Found, title: str = 'mem1_jax report') -> Page:
       groups.append(name)
     for i, record in enumerate(cell.records):
       packer.add(f'{_key(cell, found)}/{i}', groups.index(name), record)
-  return Page(_page(title, _report(found), groups, packer, found.problems,
+  return Page(_page(title, first + _report(found, not first), groups, packer, found.problems,
                     'viewing' if not found.evaluated and not found.curves else ''))
 
 
@@ -105,7 +109,7 @@ def _page(title: str, body: str, groups: Sequence[str], packer: pack.Packer,
           problems: Sequence[str], mode: str) -> str:
   chart_css, css, script = (_read(name) for name in ('chart.css', 'page.css', 'viewer.js'))
   style = chart_css + css
-  policy = ("default-src 'none'; base-uri 'none'; form-action 'none'; "
+  policy = ("default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
             f"script-src '{_hash(script)}'; style-src '{_hash(style)}'")
   data = pack.encode({'groups': list(groups), 'problems': list(problems)} | packer.packed)
   return string.Template(_read('page.html')).substitute(
@@ -158,10 +162,10 @@ def figures(found: runs.Found, *, is_file: bool = False) -> dict[str, str]:
   return pictures
 
 
-def _report(found: runs.Found) -> str:
+def _report(found: runs.Found, has_claims: bool) -> str:
   """The report as HTML."""
   parts = []
-  if claims := results.claims(found):
+  if has_claims and (claims := results.claims(found)):
     parts.append('<div class="claims">' + ''.join(
         f'<div{" class=void" * claim.is_void}><strong>{html.escape(claim.number)}</strong>'
         f'<p>{html.escape(claim.text)}</p></div>' for claim in claims) + '</div>')

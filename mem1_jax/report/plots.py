@@ -119,7 +119,7 @@ def peak_tokens(agents: Mapping) -> figure.Figure:
   return picture
 
 
-def _smooth(values: Sequence[float]) -> np.ndarray:
+def smoothed(values: Sequence[float]) -> np.ndarray:
   """Centred running mean, its window a tenth of the curve; shorter at both ends."""
   values = np.asarray(values, np.float64)
   half = len(values) // 20
@@ -136,7 +136,7 @@ def ppo_curve(curve: Mapping) -> figure.Figure:
     color = STYLES['mem1_ppo']['color']
     panel.plot(curve['step'], curve[name], color=color, alpha=0.35, linewidth=1, label='step')
     panel.plot(
-        curve['step'], _smooth(curve[name]), color=color, linewidth=2, label='running mean'
+        curve['step'], smoothed(curve[name]), color=color, linewidth=2, label='running mean'
     )
     panel.set_xlabel('PPO step')
     panel.set_ylabel({'reward': 'mean reward of an episode', 'em': 'EM of training episodes'}[name])

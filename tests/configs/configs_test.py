@@ -29,7 +29,14 @@ def test_a_name_finds_the_packaged_file(folder, name):
 
 
 def test_the_argument_after_a_colon_is_kept(folder):
-  assert configs.resolve('sweeps/lr:3') == str(folder / 'sweeps' / 'lr.py') + ':3'
+  assert configs.resolve('atlas:3') == str(folder / 'atlas.py') + ':3'
+
+
+@pytest.mark.parametrize('name', ['lr', 'lr.py', 'configs/sweeps/lr.py'])
+def test_a_sweep_is_found_among_sweeps(folder, name):
+  assert configs.resolve(name, 'sweep') == str(folder / 'sweeps' / 'lr.py')
+  with pytest.raises(ValueError, match="--sweep='atlas' is neither .* a sweep .* one of: lr"):
+    configs.resolve('atlas', 'sweep')
 
 
 def test_a_file_that_exists_wins(folder, tmp_path):
@@ -38,9 +45,9 @@ def test_a_file_that_exists_wins(folder, tmp_path):
   assert configs.resolve('atlas') == str(folder / 'atlas.py')
 
 
-@pytest.mark.parametrize('name', ['atlsa', '../atlas', '/atlas', '__init__', ''])
+@pytest.mark.parametrize('name', ['atlsa', '../atlas', '/atlas', '__init__', 'sweeps/lr', ''])
 def test_an_unknown_name_lists_the_known(folder, name):
-  with pytest.raises(ValueError, match='one of: atlas, base, sweeps/lr'):
+  with pytest.raises(ValueError, match='one of: atlas, base$'):
     configs.resolve(name)
 
 

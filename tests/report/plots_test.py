@@ -40,12 +40,12 @@ def test_peak_tokens_panels_share_their_scale():
   assert lines(right)['full context'] == [[1, 70.0], [2, 140.0]]
 
 
-def test_smooth_is_a_centred_mean():
+def test_smoothed_is_a_centred_mean():
   values = np.arange(41.0)
-  smooth = plots._smooth(values)  # window 5
+  smooth = plots.smoothed(values)  # window 5
   np.testing.assert_allclose(smooth[2:-2], values[2:-2])
   assert smooth[0] == 1.0  # mean of 0, 1, 2
-  np.testing.assert_array_equal(plots._smooth([3.0, 5.0]), [3.0, 5.0])
+  np.testing.assert_array_equal(plots.smoothed([3.0, 5.0]), [3.0, 5.0])
 
 
 def test_ppo_curve_draws_em_only_where_there_is_one():
