@@ -2,13 +2,15 @@
 
 import argparse
 import pathlib
+import shlex
 import sys
 
 from ml_collections import ConfigDict
 
 from mem1_jax import progress
 from mem1_jax.sweep import folder, points, report, runner
-from mem1_jax.sweep.points import Point, folder_of
+from mem1_jax.sweep.folder import folder_of
+from mem1_jax.sweep.points import Point
 
 _TAIL_LINES, _TAIL_BYTES = 8, 20_000
 _SHOWN_RUNNING = 3  # names beside the bar
@@ -35,7 +37,7 @@ def run(config: ConfigDict, args: argparse.Namespace) -> int:
   points.check(sweep, args.config, args.overrides, args.sweep)
   if args.list:
     for point in sweep:
-      print(point.index, point.name, *point.arguments)
+      print(point.index, point.name, shlex.join(point.arguments))
     return 0
   if args.jobs < 1:
     raise ValueError(f'--jobs={args.jobs} must be ≥ 1')

@@ -19,7 +19,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mem1_jax.sweep.points import Point, folder_of
+from mem1_jax.sweep.points import Point
 
 DEFINITION, STATUS, LOCK, LOG = 'points.json', 'status.json', 'lock', 'log.txt'
 _SHOWN = 5  # differences of a refused sweep
@@ -44,6 +44,11 @@ class Status:
   seconds: float = 0.0
   starts: int = 0
   exit_status: int | None = None
+
+
+def folder_of(workdir: pathlib.Path, point: Point) -> pathlib.Path:
+  """Where a point's runs are."""
+  return workdir / point.name
 
 
 def define(workdir: pathlib.Path, points: Sequence[Point], commands: Sequence[str],

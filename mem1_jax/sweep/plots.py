@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import axes, colormaps, figure, ticker
 
 from mem1_jax.report import plots
-from mem1_jax.sweep.points import REPLICATE, short_names
+from mem1_jax.sweep.points import REPLICATE
 from mem1_jax.sweep.results import Row, Sweep
 
 _COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#000000')
@@ -23,15 +23,15 @@ _WIDE = 10.0  # largest value over smallest, from which an axis is logarithmic
 
 def write(out: pathlib.Path, sweep: Sweep) -> list[pathlib.Path]:
   """Draws what there are numbers for into `out`; returns the files in reading order."""
-  pictures, knobs = {}, list(sweep.knobs)
+  pictures, knobs = {}, sweep.leading
   if any(row.curve for row in sweep.rows):
     pictures['curves'] = curves(sweep)
   done = [row for row in sweep.rows if row.final]
   for knob in knobs if done else ():
-    pictures[f'by_{sweep.knobs[knob]}'] = against(sweep, knob, done)
+    pictures[f'by_{knobs[knob]}'] = against(sweep, knob, done)
   main = [knob for knob in knobs if knob != REPLICATE]
-  if len(main) == 2 and (picture := heat_map(sweep, *main, done)):
-    pictures[f'{sweep.knobs[main[0]]}_by_{sweep.knobs[main[1]]}'] = picture
+  if len(main) == 2 and done:
+    pictures['_by_'.join(knobs[knob] for knob in main)] = heat_map(sweep, *main, done)
   out.mkdir(parents=True, exist_ok=True)
   for old in out.glob('*.png'):
     old.unlink()  # of an earlier report, whose numbers were others
@@ -64,7 +64,7 @@ def curves(sweep: Sweep) -> figure.Figure:
     color = _COLORS[i] if is_few else shades[i]
     panel.plot(xs, ys, color=color, alpha=0.25, linewidth=0.8)
     panel.plot(xs, plots.smoothed(ys), color=color, linewidth=1.8,
-               label=f'{row.point.index}: {_setting(row, sweep.knobs)}')
+               label=f'{row.point.index}: {_setting(row, sweep.leading)}')
   panel.set_xlabel('step')
   panel.set_ylabel({'reward': 'mean reward of an episode'}.get(sweep.curve, sweep.curve))
   if len(has_curve) <= _MAX_LEGEND:
@@ -99,7 +99,7 @@ def against(sweep: Sweep, knob: str, rows: Sequence[Row]) -> figure.Figure:
   A line for each setting of the other knobs; where they are too many, one over all of them.
   """
   picture, panel = _figure(6.5, f'{sweep.final} against {sweep.knobs[knob]}')
-  others = {k: short for k, short in sweep.knobs.items() if k not in (knob, REPLICATE)}
+  others = {k: short for k, short in sweep.leading.items() if k not in (knob, REPLICATE)}
   order = values(rows, knob)
   is_number = isinstance(_number(order[0]), float)
   place = {text: _number(text) if is_number else float(i) for i, text in enumerate(order)}
@@ -140,8 +140,8 @@ def _label_axis(panel: axes.Axes, order: Sequence[str], place: dict[str, float],
     panel.set_xlim(-0.5, 0.5)
 
 
-def heat_map(sweep: Sweep, across: str, up: str, rows: Sequence[Row]) -> figure.Figure | None:
-  """Means over replicates at each pair of two knobs' values; None if they were swept together."""
+def heat_map(sweep: Sweep, across: str, up: str, rows: Sequence[Row]) -> figure.Figure:
+  """Means over replicates at each pair of two knobs' values, blank where there is no point."""
   xs, ys = values(sweep.rows, across), values(sweep.rows, up)
   found_YX = np.full((len(ys), len(xs)), math.nan)
   for (i, y), (j, x) in itertools.product(enumerate(ys), enumerate(xs)):
@@ -149,11 +149,7 @@ def heat_map(sweep: Sweep, across: str, up: str, rows: Sequence[Row]) -> figure.
             if str(row.knobs[across]) == x and str(row.knobs[up]) == y]
     if here:
       found_YX[i, j] = np.mean(here)
-  pairs = {(str(row.knobs[across]), str(row.knobs[up])) for row in sweep.rows}
-  if len(pairs) <= max(len(xs), len(ys)) or np.isnan(found_YX).all():
-    return None
-  names = short_names([across, up])
-  picture, panel = _figure(6.5, f'{sweep.final}: {names[across]} and {names[up]}')
+  picture, panel = _figure(6.5, f'{sweep.final}: {sweep.knobs[across]} and {sweep.knobs[up]}')
   panel.grid(False)
   image = panel.imshow(found_YX, origin='lower', aspect='auto', cmap='viridis')
   low, high = np.nanmin(found_YX), np.nanmax(found_YX)

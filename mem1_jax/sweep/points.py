@@ -14,11 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import importlib.util
 import itertools
-import pathlib
 import re
 from typing import Any
-
-from ml_collections import ConfigDict
 
 from mem1_jax import configs
 
@@ -113,7 +110,7 @@ def named(sweep_: Sequence[Overrides]) -> tuple[Point, ...]:
       raise ValueError(f'points {texts.index(one)} and {i} are both {one or "without overrides"}; '
                        'leave one out')
   short = short_names({knob for one in texts for knob in one})
-  varied = swept(texts)
+  varied = leading(texts)
   digits = max(2, len(str(len(texts) - 1)))
   points = []
   for i, one in enumerate(texts):
@@ -127,6 +124,16 @@ def swept(texts: Sequence[Mapping[str, str]]) -> list[str]:
   """Knobs that differ between points, in the order in which they come up."""
   knobs = dict.fromkeys(knob for one in texts for knob in one)
   return [knob for knob in knobs if len({one.get(knob) for one in texts}) > 1]
+
+
+def leading(texts: Sequence[Mapping[str, str]]) -> list[str]:
+  """Those of them that no earlier one determines: knobs that were zipped go by the first one."""
+  found = []
+  for knob in swept(texts):
+    pairs = lambda other: {(one.get(other), one.get(knob)) for one in texts}
+    if not any(len(pairs(other)) == len({one.get(other) for one in texts}) for other in found):
+      found.append(knob)
+  return found
 
 
 def short_names(knobs: Iterable[str]) -> dict[str, str]:
@@ -149,9 +156,8 @@ def _plain(text: str) -> str:
   return re.sub(r'[^\w.+-]+', '-', text).strip('-') or 'none'
 
 
-def check(points: Sequence[Point], config_name: str, given: Sequence[str], sweep_name: str,
-          ) -> list[ConfigDict]:
-  """Each point's config.
+def check(points: Sequence[Point], config_name: str, given: Sequence[str], sweep_name: str):
+  """That each point has a config.
 
   Args:
     config_name: `--config`.
@@ -163,20 +169,13 @@ def check(points: Sequence[Point], config_name: str, given: Sequence[str], sweep
       value of another type.
   """
   taken = {text.removeprefix('--config.').partition('=')[0] for text in given}
-  found = []
   for point in points:
     if both := sorted(taken & point.overrides.keys()):
       raise ValueError(f'--config.{both[0]} is swept by {sweep_name}, so it has no one value; '
                        'leave it out of the command line, or out of the sweep')
     try:
-      found.append(configs.load(config_name, [*given, *point.arguments]))
+      configs.load(config_name, [*given, *point.arguments])
     except ValueError as error:
       file = configs.resolve(sweep_name, 'sweep')
       raise ValueError(f'point {point.index} of the sweep {file}: '
                        + ': '.join(str(error).splitlines())) from error
-  return found
-
-
-def folder_of(workdir: pathlib.Path, point: Point) -> pathlib.Path:
-  """Where a point's runs are."""
-  return workdir / point.name

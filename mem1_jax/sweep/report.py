@@ -7,7 +7,7 @@ import pathlib
 
 from mem1_jax.report import page, runs
 from mem1_jax.sweep import plots, results
-from mem1_jax.sweep.points import folder_of
+from mem1_jax.sweep.folder import folder_of
 
 
 def write(workdir: pathlib.Path) -> pathlib.Path:

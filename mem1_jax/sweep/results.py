@@ -12,7 +12,8 @@ from mem1_jax import metrics
 from mem1_jax.report import intervals, runs, tables
 from mem1_jax.report.intervals import Estimate
 from mem1_jax.sweep import folder
-from mem1_jax.sweep.points import Point, folder_of, short_names, swept
+from mem1_jax.sweep.folder import folder_of
+from mem1_jax.sweep.points import Point, leading, short_names, swept
 
 _HEADINGS = {'reward_first': 'reward, first quarter', 'reward_last': 'reward, last quarter',
              'loss_first': 'loss, first quarter', 'loss_last': 'loss, last quarter',
@@ -63,6 +64,12 @@ class Sweep:
   def knobs(self) -> dict[str, str]:
     """{swept knob: its short name}."""
     return short_names(swept([row.point.overrides for row in self.rows]))
+
+  @property
+  def leading(self) -> dict[str, str]:
+    """Those of them that tell points apart: of knobs that were zipped the first one."""
+    names = self.knobs
+    return {knob: names[knob] for knob in leading([row.point.overrides for row in self.rows])}
 
   @property
   def columns(self) -> list[str]:

@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from mem1_jax.sweep import folder
-from mem1_jax.sweep.points import Point, folder_of
+from mem1_jax.sweep.folder import folder_of
+from mem1_jax.sweep.points import Point
 
 COMMANDS = ('train', 'sft', 'evaluate')
 SAVED = 75  # os.EX_TEMPFAIL: a run was told to end, has saved its state, and can be resumed
@@ -193,12 +194,15 @@ def run(workdir: pathlib.Path, points: Sequence[Point],
   Returns:
     {index: status} of the points that were run; one that another process runs is not among them.
   """
-  ended, running, waiting = {}, {}, list(points)
+  ended, running, waiting, is_told = {}, {}, list(points), False
   with contextlib.ExitStack() as whole, _signals() as num_signals:
     whole.callback(lambda: [job.stop() for job, _ in running.values()])  # after an error here
     while running or waiting:
-      if num_signals():
+      if num_signals() and not is_told:
+        is_told = True
         waiting.clear()
+        print(f'{len(running)} points are told to save and end; once more kills them',
+              file=sys.stderr)
       free = set(range(jobs)) - running.keys()
       while waiting and free:
         point, held = waiting.pop(0), contextlib.ExitStack()

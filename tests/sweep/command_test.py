@@ -11,7 +11,8 @@ import pytest
 
 from mem1_jax import main
 from mem1_jax.sweep import folder
-from mem1_jax.sweep.points import folder_of, load, named, sweep
+from mem1_jax.sweep.folder import folder_of
+from mem1_jax.sweep.points import load, named
 from tests.sweep import made
 
 SWEEP = '''

@@ -5,7 +5,8 @@ import pathlib
 
 from mem1_jax import configs
 from mem1_jax.sweep import folder
-from mem1_jax.sweep.points import Point, folder_of
+from mem1_jax.sweep.folder import folder_of
+from mem1_jax.sweep.points import Point
 from tests.report import synthetic
 
 

@@ -65,9 +65,9 @@ def test_a_heat_map_has_the_first_knob_across_and_blanks_where_nothing_has_run(t
   assert [text.get_text() for text in panel.texts][2] == '–'
 
 
-def test_knobs_that_were_swept_together_have_no_heat_map(tmp_path):
+def test_knobs_that_were_zipped_have_one_figure(tmp_path):
   found = collect(tmp_path, zipped(sweep('ppo.epochs', [1, 2]), sweep('ppo.samples', [1, 2])))
-  assert plots.heat_map(found, 'ppo.epochs', 'ppo.samples', found.rows) is None
+  assert [file.stem for file in plots.write(tmp_path / 'figures', found)] == ['curves', 'by_epochs']
 
 
 def test_many_points_are_drawn_without_a_legend(tmp_path):

@@ -6,7 +6,8 @@ import pytest
 
 from mem1_jax.report.intervals import Estimate
 from mem1_jax.sweep import folder, results
-from mem1_jax.sweep.points import chain, folder_of, named, product, sweep
+from mem1_jax.sweep.folder import folder_of
+from mem1_jax.sweep.points import chain, named, product, sweep
 from tests.sweep import made
 
 POINTS = named(product(sweep('optim.policy_lr', [1e-3, 1e-4]), sweep('seed', [0, 1])))

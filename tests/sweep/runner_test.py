@@ -10,7 +10,8 @@ import time
 import pytest
 
 from mem1_jax.sweep import folder, runner
-from mem1_jax.sweep.points import folder_of, named, sweep
+from mem1_jax.sweep.folder import folder_of
+from mem1_jax.sweep.points import named, sweep
 from mem1_jax.sweep.runner import Stage
 
 POINTS = named(sweep('seed', range(4)))
