@@ -161,7 +161,7 @@ def record(trajectory: Trajectory, tokenizer: Tokenizer) -> dict[str, Any]:
             _dropped(trajectory, j)),
         'outage': turn.outage,
     })
-  questions = [{'label': label, 'text': q.text, 'answers': q.answers, 'id': q.id}
+  questions = [{'label': label, 'text': q.text, 'answers': list(q.answers), 'id': q.id}
                for label, q in zip(task.labels, task.questions)]
   return {'task': {'id': task.id, 'questions': questions}, 'turns': turns,
           'answer': trajectory.answer, 'fault': trajectory.fault,

@@ -11,7 +11,7 @@ from mem1_jax import assemble, domains, evaluate, partial_cell, types
 from mem1_jax.agents import turns as turns_lib
 from mem1_jax.memory import state
 from mem1_jax.metrics import CompileCounter
-from mem1_jax.report import console
+from mem1_jax.report import console, page
 from mem1_jax.types import Kind
 from tests.tiny import tiny_config
 
@@ -148,6 +148,11 @@ def test_records_can_be_shown_and_written(trajectory, tmp_path):
   out = io.StringIO()
   console.show(json.loads(lines[0]), to=Console(file=out, width=100))
   assert 'turn 3 · answer' in out.getvalue() and 'i40 i40 i40' in out.getvalue()
+
+
+def test_a_record_is_shown_as_it_is_and_as_it_is_read_from_a_file():
+  record = evaluate.record(episode(False), Letters())
+  assert page.viewer([record]) == page.viewer([json.loads(json.dumps(record))])
 
 
 @pytest.mark.parametrize('agent', ['truncation', 'threshold', 'amem'])
