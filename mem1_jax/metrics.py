@@ -237,6 +237,7 @@ def versions() -> dict[str, str]:
 def commit() -> str:
   """The git commit of this package: of its installation, else of its checkout, else 'unknown'.
 
+  A copy without either (an image, a TPU host) is told by MEM1_COMMIT in the environment.
   '+changes' is added for a checkout with uncommitted changes to the package.
   """
   try:
@@ -254,7 +255,7 @@ def commit() -> str:
     changes = '+changes' if _run([*git, 'status', '--porcelain', '.']) else ''
     return _run([*git, 'rev-parse', 'HEAD']) + changes
   except (OSError, subprocess.SubprocessError):
-    return 'unknown'
+    return os.environ.get('MEM1_COMMIT') or 'unknown'
 
 
 def _run(command: list[str]) -> str:

@@ -88,6 +88,14 @@ def test_compile_counter_hears_new_shapes_only():
   counter.assert_none(allowed=tuple(counter.names))
 
 
+def test_a_copy_without_git_is_told_its_commit(monkeypatch):
+  monkeypatch.setenv('PATH', '')  # no git, as in an image
+  monkeypatch.delenv('MEM1_COMMIT', raising=False)
+  assert metrics.commit() == 'unknown'
+  monkeypatch.setenv('MEM1_COMMIT', 'ab' * 20)
+  assert metrics.commit() == 'ab' * 20
+
+
 def test_run_folder_explains_itself(tmp_path):
   for _ in range(2):  # started, then resumed
     described = metrics.describe_run(

@@ -62,8 +62,10 @@ inside() {  # COMMAND …, within the session
     source "$HOME/mem1.env"
     set +a
   fi
+  MEM1_COMMIT="$(< "$STATE/commit")"  # a copy has no git to ask
+  export MEM1_COMMIT
   exec >> "$STATE/log" 2>&1
-  printf '\n=== %s, commit %.10s: %s\n' "$(< "$STATE/started")" "$(< "$STATE/commit")" "$*"
+  printf '\n=== %s, commit %.10s: %s\n' "$(< "$STATE/started")" "$MEM1_COMMIT" "$*"
   trap '' HUP
   bash launch/worker.sh "$WORKDIR" -- "$VENV/bin/python" -m mem1_jax.main "$@" &
   worker=$!

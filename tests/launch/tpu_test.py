@@ -223,10 +223,10 @@ def test_a_run_ends_and_its_results_are_fetched(pod):
 def test_variables_of_the_hosts_come_to_the_run(pod):
   for host in pod.hosts:
     (host / 'mem1.env').write_text('HF_TOKEN="a b"\n')
-  pod.plan('echo "token $HF_TOKEN" >> "$LOG"')
+  pod.plan('echo "token $HF_TOKEN, commit $MEM1_COMMIT" >> "$LOG"')
   assert pod.run('tpu/run.sh', *TRAIN).returncode == 0
   await_states(pod, 'done', 'done')
-  assert pod.logged(1)[-1] == 'token a b'
+  assert pod.logged(1)[-1] == f'token a b, commit {pod.head()}'
 
 
 @needs_tmux
