@@ -24,6 +24,8 @@ from typing import Any
 from mem1_jax.parallel import multihost
 
 STATUS = 75  # EX_TEMPFAIL of sysexits.h
+# systemd hangs a session up right after it told it to end.
+_NOTICES = (signal.SIGTERM, signal.SIGHUP)
 _SAME_NOTICE_S = 2.0  # a process group's and a supervisor's SIGTERM are one notice
 _told = threading.Event()
 
@@ -50,7 +52,7 @@ def farewell(workdir: Any, name: str, step: int) -> str:
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
-  """SIGTERM is a notice meanwhile; one more, two seconds later or after, kills at once.
+  """SIGTERM and SIGHUP are a notice meanwhile; one more, two seconds later or after, kills at once.
 
   Only the main thread can hear signals: elsewhere nothing changes.
   """
@@ -61,7 +63,10 @@ def listening() -> Iterator[None]:
   theirs.setblocking(False)
   # Python runs handlers between two steps of the main thread, which may be in a program of jax for
   # a minute. The numbers of signals reach a file at once, and a thread that reads it.
-  handler = signal.signal(signal.SIGTERM, lambda *_: None)
+  before = {number: signal.getsignal(number) for number in _NOTICES}
+  for number, handler in before.items():
+    if handler != signal.SIG_IGN:  # nohup
+      signal.signal(number, lambda *_: None)
   wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
   thread = threading.Thread(target=_hear, args=(ours,), daemon=True)
   thread.start()
@@ -69,24 +74,26 @@ def listening() -> Iterator[None]:
     yield
   finally:
     signal.set_wakeup_fd(wakeup)
-    # None: a handler that is not Python's, such as that of jax's own service.
-    signal.signal(signal.SIGTERM, handler if handler is not None else signal.SIG_DFL)
-    theirs.close()  # ends the thread
+    for number, handler in before.items():
+      signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+    theirs.shutdown(socket.SHUT_WR)  # ends the thread, though a forked child may hold the socket
     thread.join()
+    theirs.close()
     ours.close()
     _told.clear()
 
 
 def _hear(signals: socket.socket) -> None:
-  """Sets the notice at the first SIGTERM, ends the process at the second; other signals pass."""
+  """Sets the notice at the first of its signals, ends the process at the second; others pass."""
   first = None
   while numbers := signals.recv(64):
-    if signal.SIGTERM not in numbers:
+    if not set(numbers) & set(_NOTICES):
       continue
     if first is None:
       first = time.monotonic()
       _told.set()
-      print('SIGTERM: the run ends after what cannot be interrupted, and is saved; another one '
-            'kills it', file=sys.stderr, flush=True)
+      with contextlib.suppress(OSError):  # the terminal may be gone
+        print('told to end: the run ends after what cannot be interrupted, and is saved; another '
+              'one kills it', file=sys.stderr, flush=True)
     elif time.monotonic() - first >= _SAME_NOTICE_S:
       os._exit(128 + signal.SIGTERM)

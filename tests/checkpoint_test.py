@@ -54,6 +54,17 @@ def test_keeps_the_latest_and_the_best(tmp_path):
   assert again.restore_best(like)[0]['x'] == 2
 
 
+def test_a_checkpoint_that_is_evaluated_later_may_be_the_best(tmp_path):
+  keeper = checkpoint.Checkpointer(tmp_path, keep=1, best_metric='em')
+  keeper.save(1, {'x': jnp.float32(1)}, {}, {'em': 0.5})
+  keeper.save(2, {'x': jnp.float32(2)}, {})
+  keeper.rank(2, {'em': 0.7})
+  keeper.save(3, {'x': jnp.float32(3)}, {}, {'em': 0.6})
+  for again in (keeper, checkpoint.Checkpointer(tmp_path, keep=1, best_metric='em')):
+    assert again.steps() == [2, 3]
+    assert again.restore_best({'x': jnp.float32(0)})[0]['x'] == 2
+
+
 def test_best_without_any_evaluation_is_an_error(tmp_path):
   keeper = checkpoint.Checkpointer(tmp_path, keep=1, best_metric='em')
   keeper.save(1, {'x': jnp.float32(1)}, {})

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from mem1_jax import configs, domains, main
+from mem1_jax import configs, domains, main, preemption
 from mem1_jax.data import verl
 
 
@@ -36,6 +36,17 @@ def test_a_mistake_ends_with_one_line_and_status_2(capsys):
   assert error.value.code == 2
   message = capsys.readouterr().err
   assert message.startswith('mem1 tasks: ') and message.count('\n') == 1 and 'atlas' in message
+
+
+def test_a_run_that_is_told_to_end_has_a_status_of_its_own(monkeypatch, capsys):
+  def told(config, args):
+    raise preemption.Preempted('iteration 3 is saved')
+
+  monkeypatch.setitem(main.COMMANDS, 'train', told)
+  with pytest.raises(SystemExit) as error:
+    main.run(['train', '--config=base', '--config.compilation_cache='])
+  assert error.value.code == preemption.STATUS == 75
+  assert capsys.readouterr().err == 'mem1 train: iteration 3 is saved\n'
 
 
 def test_a_missing_package_is_a_line_that_says_how_to_get_it(monkeypatch, capsys):

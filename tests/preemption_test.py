@@ -59,6 +59,7 @@ def test_a_notice_lasts_as_long_as_the_run(capsys):
     assert not preemption.is_told() and not preemption.is_any_told()
     tell()
     signal.raise_signal(signal.SIGTERM)  # of a supervisor, beside that of a process group
+    signal.raise_signal(signal.SIGHUP)  # of systemd, beside its SIGTERM
     assert preemption.is_any_told()
   assert not preemption.is_told() and signal.getsignal(signal.SIGTERM) is before
   assert 'another one kills it' in capsys.readouterr().err
@@ -77,41 +78,47 @@ def test_the_second_notice_kills_at_once_even_in_the_middle_of_a_program():
                         stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
     assert child.stdout.readline() == 'ready\n'
     child.send_signal(signal.SIGTERM)
-    assert child.stderr.readline().startswith('SIGTERM: the run ends')
+    assert child.stderr.readline().startswith('told to end: ')
     child.send_signal(signal.SIGTERM)
     assert child.wait(60) == 128 + signal.SIGTERM
 
 
-def test_a_run_told_to_end_again_and_again_is_the_undisturbed_one(tmp_path, monkeypatch):
+# Where the run is told to end each time, and which iteration it says is saved. The random model
+# answers nothing: an iteration has many calls of the environment.
+STOPS = (
+    (collect, 'step_many', 1, 0),  # before anything is done
+    (train, 'policy_params', 2, 1),  # as the second rollout begins
+    (train, 'learn', 1, 2),  # the update ends, the evaluation that is due does not begin
+    (collect, 'step_many', 1, 2),  # in the middle of that evaluation
+    (train, 'rollout', 1, 2),  # after it: all is on disk already
+)
+
+
+@pytest.mark.parametrize('stops, iterations', [
+    (STOPS[1:3], 2), pytest.param(STOPS, 4, marks=pytest.mark.slow)])
+def test_a_run_told_to_end_again_and_again_is_the_undisturbed_one(
+    stops, iterations, tmp_path, monkeypatch):
   config = tiny_config()
+  config.ppo.iterations = iterations
   whole = train.run(config, tmp_path / 'whole')
   folder = tmp_path / 'run'
 
-  def told(where, name, count, message, is_resumed=True):
+  for where, name, count, saved in stops:
+    message = f'iteration {saved} is saved in .*run; ' if saved else 'before iteration 1, nothing'
     with monkeypatch.context() as patch, pytest.raises(preemption.Preempted, match=message):
       told_at(patch, where, name, count)
-      train.run(config, folder, is_resumed)
-
-  # Tasks have one or two questions, and the random model answers none: many calls an iteration.
-  told(collect, 'step_many', 1, 'before iteration 1, nothing to save; .* --resume', False)
-  assert not (folder / 'metrics.jsonl').read_text()
-  told(train, 'policy_params', 2, 'iteration 1 is saved in .*run; the same command with --resume')
-  assert [line['step'] for line in metrics.read_metrics(folder)] == [1]
-  told(train, 'learn', 1, 'iteration 2 is saved')  # its update ends, its evaluation does not begin
-  assert [line['step'] for line in metrics.read_metrics(folder)] == [1]
-  told(collect, 'step_many', 1, 'iteration 2 is saved')  # it was, and is still not evaluated
-  told(train, 'rollout', 1, 'iteration 2 is saved')  # it is evaluated, and on disk already
-  assert [line['step'] for line in metrics.read_metrics(folder)] == [1, 2]
+      train.run(config, folder, is_resumed=True)
   resumed = train.run(config, folder, is_resumed=True)
-  assert resumed.iteration == whole.iteration == 4
+  assert resumed.iteration == whole.iteration == iterations
   same_bits(whole.state, resumed.state)
   assert numbers(folder) == numbers(tmp_path / 'whole')
-  for name in ('iteration-00002.jsonl', 'iteration-00004.jsonl'):
+  for name in [f'iteration-{i:05d}.jsonl' for i in range(2, iterations + 1, 2)]:
     of = [[json.loads(line)['turns'] for line in (run / 'samples' / name).open()]
           for run in (folder, tmp_path / 'whole')]
     assert of[0] == of[1]
 
 
+@pytest.mark.slow
 def test_supervised_training_ends_after_its_step_and_goes_on(tmp_path, monkeypatch):
   config = tiny_config()
   config.sft.steps, config.sft.checkpoint_every = 3, 100

@@ -150,6 +150,13 @@ def test_a_run_goes_from_one_process_to_two_and_back(tmp_path, alone):
 
 
 @pytest.mark.slow
+def test_a_notice_to_one_process_ends_both_at_the_same_iteration(tmp_path, alone):
+  for found in run('told', tmp_path, num_devices=1):
+    assert 'iteration 1 is saved' in found['said'] and found['iterations'] == [0, 1, 1, 2]
+  same_metrics(alone, tmp_path / 'run')
+
+
+@pytest.mark.slow
 def test_supervised_training_and_evaluation(tmp_path):
   cells, _ = run('commands', tmp_path, num_devices=1)
   config = multihost_worker.training_config(1, 1, 1, 1)

@@ -6,6 +6,7 @@ variables say which process it is, as they do in runs that are started by hand.
 
 import json
 import pathlib
+import signal
 import sys
 
 import jax
@@ -18,7 +19,7 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 import numpy as np  # noqa: E402
 
-from mem1_jax import evaluate, sft, train  # noqa: E402
+from mem1_jax import evaluate, preemption, sft, train  # noqa: E402
 from mem1_jax.env import environment, qa  # noqa: E402
 from mem1_jax.parallel import sharding  # noqa: E402
 from mem1_jax.parallel.mesh import MeshConfig, make_mesh  # noqa: E402
@@ -160,6 +161,26 @@ def across(folder):
   return {'steps': steps}
 
 
+def told(folder):
+  """SIGTERM to process 1 alone, in the middle of its second rollout: both leave, and go on."""
+  config, rollout, iterations = training_config(3, 2, 1, 1), train.rollout, []
+  config.checkpoint.every = 3
+
+  def telling(trainer, *args):
+    iterations.append(trainer.iteration)
+    if len(iterations) == 2 and jax.process_index() == 1:
+      signal.raise_signal(signal.SIGTERM)
+    return rollout(trainer, *args)
+
+  train.rollout = telling
+  try:
+    train.run(config, folder / 'run')
+  except preemption.Preempted as error:
+    said = str(error)
+  train.run(config, folder / 'run', is_resumed=True)
+  return {'said': said, 'iterations': iterations}
+
+
 def commands(folder):
   """Supervised training, stopped and resumed, and the evaluation of its parameters."""
   config = training_config(1, 2, 1, 1)
@@ -172,7 +193,7 @@ def commands(folder):
 
 
 SCENARIOS = {function.__name__: function for function in (
-    helpers, ppo_step, lora_ppo_step, uneven, resume, across, commands)}
+    helpers, ppo_step, lora_ppo_step, uneven, resume, across, told, commands)}
 
 
 if __name__ == '__main__':
