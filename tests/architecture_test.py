@@ -47,7 +47,8 @@ ARROWS = {
     # Puts the parts together for the commands below it.
     'cells': ANYTHING, 'judge': ANYTHING,
     'assemble': ANYTHING, 'domains': ANYTHING, 'endpoint': ANYTHING,
-    'train': ANYTHING, 'sft': ANYTHING, 'evaluate': ANYTHING, 'measures': ANYTHING, 'sweep': ANYTHING,
+    'train': ANYTHING, 'sft': ANYTHING, 'evaluate': ANYTHING, 'measures': ANYTHING,
+    'sweep': {'types', 'configs', 'metrics', 'progress', 'report'},  # its points are commands
     'quickstart': ANYTHING, 'chat': ANYTHING, 'export': ANYTHING, 'plan': ANYTHING, 'roofline': ANYTHING,
     'arguments': set(), 'knobs': set(), 'suites': set(), 'main': ANYTHING,
 }  # fmt: skip

@@ -4,12 +4,15 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 
 from tests.launch import stubs
 from tests.launch.stubs import ROOT
 
+# It comes with the test extra: beside the Python that runs, whether or not that is on PATH.
+SHELLCHECK = shutil.which('shellcheck') or shutil.which('shellcheck', path=f'{sys.prefix}/bin')
 SCRIPTS = sorted([*(ROOT / 'launch').rglob('*.sh'), *(ROOT / 'launch').rglob('*.sbatch')])
 SOURCED = ('env.sh', 'retriever.sh', 'pod.sh', 'job.sh')
 
@@ -214,10 +217,10 @@ def test_scripts_stop_on_errors_and_parse(script):
   subprocess.run(['bash', '-n', script], check=True)
 
 
-@pytest.mark.skipif(not shutil.which('shellcheck'), reason='shellcheck is not installed')
+@pytest.mark.skipif(not SHELLCHECK, reason='shellcheck is not installed')
 def test_scripts_are_shellcheck_clean():
   files = [*SCRIPTS, ROOT / '.ci' / 'run']
   done = subprocess.run(
-      ['shellcheck', '-x', *files], cwd=ROOT, capture_output=True, text=True, check=False
+      [SHELLCHECK, '-x', *files], cwd=ROOT, capture_output=True, text=True, check=False
   )
   assert done.returncode == 0, done.stdout
