@@ -48,8 +48,8 @@ def run(config: ConfigDict, args: argparse.Namespace) -> int:
                        f'{len(sweep) - 1}; --list shows them')
     chosen = sweep[args.point:args.point + 1]
   if not args.resume and any(folder.status(workdir, point).starts for point in chosen):
-    raise FileExistsError(f'{workdir} holds runs of this sweep; continue it with --resume, or begin '
-                          'in another --workdir')
+    raise FileExistsError(f'{workdir} holds runs of this sweep; continue it with --resume, or '
+                          'begin in another --workdir')
   folder.define(workdir, sweep, commands, config, args.sweep)
 
   def stages_of(point: Point) -> list[runner.Stage]:

@@ -31,7 +31,8 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
 
 def _picture(file: pathlib.Path) -> str:
   data = base64.b64encode(file.read_bytes()).decode()
-  return f'<div class="figure"><img alt="{html.escape(file.stem)}" src="data:image/png;base64,{data}"></div>'
+  return (f'<div class="figure"><img alt="{html.escape(file.stem)}" '
+          f'src="data:image/png;base64,{data}"></div>')
 
 
 def _found(workdir: pathlib.Path, sweep: results.Sweep) -> runs.Found:
