@@ -24,15 +24,16 @@ from mem1_jax.rollout.slots import Job
 from mem1_jax.types import Question
 
 Record = Mapping[str, Any]
-# Knobs that numbers do not depend on: of training, of where and how fast they are computed, of
-# addresses. What an endpoint is asked is compared as a whole.
+# Knobs that numbers do not depend on: of training, of where, how fast and in which order they are
+# computed, of addresses. What an endpoint is asked is compared as a whole.
 _GROUPS = {'lora', 'mesh', 'gaps', 'rows', 'sft', 'optim', 'ppo', 'checkpoint', 'log', 'endpoint',
            'judge'}
 _KNOBS = {
     'compilation_cache', 'critic', 'reference', 'data.feed', 'env.retriever',
     'env.retriever_timeout', 'env.retriever_patience', 'web.url', 'web.concurrent',
     'web.max_per_s', 'web.record', 'rollout.reply_timeout', 'rollout.gather_weights',
-    'eval.objectives', 'eval.every', 'eval.every_tasks'}  # fmt: skip
+    'rollout.num_slots', 'rollout.num_questions', 'rollout.refill_rows', 'rollout.decode_steps',
+    'model.remat', 'eval.num_slots', 'eval.objectives', 'eval.every', 'eval.every_tasks'}  # fmt: skip
 _OF_PARAMETERS = {'init', 'model'}  # which a server has instead
 
 

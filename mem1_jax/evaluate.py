@@ -253,11 +253,12 @@ def _run_cell(config: Any, objectives: int, path: pathlib.Path, player: _Player,
   """Does what is left of a cell, and writes it."""
   jobs, asked = cells.make_jobs(config, objectives), _settings(config, objectives)
   origin = cells.made_by(config, asked)
-  with cells.begun(path, origin) as partial, progress.bar(label, len(jobs)) as bar:
+  with contextlib.ExitStack() as stack:
+    partial = stack.enter_context(cells.begun(path, origin))
     left, told = cells.left(partial, jobs), player.told()
     if len(left) < len(jobs):
-      bar.advance(len(jobs) - len(left), 'done before')
-    show = progress.of_episodes(bar)
+      label += f', after {len(jobs) - len(left)} that were done'
+    show = progress.of_episodes(stack.enter_context(progress.bar(label, len(left))))
 
     def on_done(trajectory: Trajectory):
       nonlocal told

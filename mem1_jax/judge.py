@@ -145,9 +145,8 @@ class Judge:
             if 'failed' in record.get('judged', ('failed',))]
     self._model.account()  # from here on
     told, num_failed = partial.told, 0
-    with (progress.bar(f'judging {path.stem}', len(records)) as bar,
+    with (progress.bar(f'judging {path.stem}', len(left)) as bar,
           concurrent.futures.ThreadPoolExecutor(self._num_concurrent) as pool):
-      bar.advance(len(records) - len(left))
       jobs = {pool.submit(self.verdicts, records[i]): i for i in left}
       try:
         for job in concurrent.futures.as_completed(jobs):

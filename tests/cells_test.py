@@ -32,7 +32,7 @@ def test_0_tasks_are_all_questions_once_and_none_is_asked_alone_twice():
 def test_what_numbers_depend_on():
   found = cells.made_by(make_config(), None)
   assert found['agent'] == 'mem1' and found['eval.tasks'] == 100 and len(found['parameters']) == 32
-  same = cells.made_by(make_config(ppo__clip=0.3, mesh__data=-1, eval__objectives=(7,)), None)
+  same = cells.made_by(make_config(ppo__clip=0.3, mesh__data=-1, eval__num_slots=7, eval__objectives=(7,)), None)
   assert same == found
   other = cells.made_by(make_config(env__top_k=3), None)
   assert {name for name in found if found[name] != other[name]} == {'env.top_k'}
