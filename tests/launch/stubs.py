@@ -8,7 +8,6 @@ import functools
 import os
 import pathlib
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -190,9 +189,6 @@ class Cloud:
     for host in self.path.glob('host-*'):
       subprocess.run(['tmux', '-L', 'mem1', 'kill-server'], check=False, capture_output=True,
                      env=os.environ | {'TMUX_TMPDIR': str(host)})
-      for pid in host.glob('mem1-state/pid'):
-        try:
-          os.kill(int(pid.read_text()), signal.SIGKILL)
-        except (ProcessLookupError, ValueError):
-          pass
+    # Workers of a TPU that was taken away have lost their terminal, and live on.
+    subprocess.run(['pkill', '-KILL', '-f', f'{self.path}/'], check=False)
     shutil.rmtree(self.path, ignore_errors=True)
