@@ -202,7 +202,6 @@ def get_config() -> ConfigDict:
   c.eval.num_slots = 32  # turns side by side, in evaluations of their own
   c.eval.max_tokens = 72  # tokens a turn may generate, and
   c.eval.max_tokens_per_objective = 10  # so many more for each question of the task
-  c.eval.samples_retries = True  # a turn after an invalid one: greedy, it would be the same again
   c.eval.every = 4  # training iterations between evaluations; 0 for none
   c.eval.every_tasks = 64  # validation tasks of those evaluations
 

@@ -111,7 +111,6 @@ class Evaluator:
     self._collector = Collector(engine, agent, environment.start, tokenizer.token_bytes,
                                 config.seed, has_gaps=False,
                                 reply_timeout_s=config.rollout.reply_timeout,
-                                samples_retries=config.eval.samples_retries,
                                 counted=lambda: metrics_of(environment))
 
   def run(self, params: Params, objectives: int, split: str, num_tasks: int,

@@ -55,8 +55,6 @@ class Collector:
     row_length: longest episode, tokens of its packed row; None for any. One that
       might outgrow it is ended before, with the reward it has, and counted.
     reply_timeout_s: how long an environment may take for an action, seconds.
-    samples_retries: a greedy episode's turn after one without a valid action is sampled: it reads
-      the same but for a correction, and would mostly be the same again.
     is_lockstep: begin turns only when all slots are free (for comparison).
     counted: what environments have counted so far, by name (retrieval/protocol.py).
   """
@@ -65,12 +63,11 @@ class Collector:
                begin_episode: Callable[[Task], environment.Episode],
                token_bytes: Sequence[bytes], seed: int, has_gaps: bool,
                row_length: int | None = None, reply_timeout_s: float = 120.0,
-               samples_retries: bool = False, is_lockstep: bool = False, counted: Callable[[], Mapping[str, int]] = dict):
+               is_lockstep: bool = False, counted: Callable[[], Mapping[str, int]] = dict):
     self._engine, self._agent = engine, agent
     self._begin_episode, self._token_bytes = begin_episode, token_bytes
     self._seed, self._has_gaps, self._row_length = seed, has_gaps, row_length
     self._reply_timeout_s, self._is_lockstep, self._counted = reply_timeout_s, is_lockstep, counted
-    self._samples_retries = samples_retries
     self._max_tokens = engine.config.turn_capacity  # of the run under way
     owners = multihost.owners(engine.rows, engine.num_groups * engine.slots_per_group)
     self._owner = owners[::engine.slots_per_group]  # of each group
@@ -258,8 +255,6 @@ class Collector:
       return
     stats.num_cut += context.num_cut
     episode.context, episode.keep = context, keep
-    episode.is_sampled = (self._samples_retries
-                          and episode.turns[-1].action.kind is ActionKind.MALFORMED)
 
   def _outgrows(self, episode: Episode, context: Context, keep: int) -> bool:
     """Whether one more turn might not fit the cache, or the row it is trained on."""

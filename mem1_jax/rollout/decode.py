@@ -33,7 +33,6 @@ class Refill:
   slot: Array  # [g] int32, of the group's slots; `DROPPED` for none
   question: Array  # [g] int32, row of the group's part of the store
   is_own: Array  # [g] bool, the slot keeps what it holds: no question is copied into it
-  is_sampled: Array  # [g] bool, the turn is sampled even where others are greedy
   memory: MemoryState  # [g, C]; `keep` leading tokens of the question, or of the slot's own
   ids: Array  # [g, 3] int32: task, sample and turn, of which keys are made
 
@@ -52,7 +51,6 @@ class Slots:
 
   cache: KVCache  # [L, B, M, E]
   is_active: Array  # [B] bool
-  is_sampled: Array  # [B] bool, the turn is sampled even where others are greedy
   automaton: Array  # [B] int32
   recent: Array  # [B, p] int32, the last tokens, the newest first
   repeats: Array  # [B, p] int32, tokens in a row that were the same as the one p + 1 before them
@@ -125,7 +123,7 @@ def decode(policy: Any, params: Params, slots: Slots, options: Sampling, table: 
     is_active_B, old = slots.is_active, slots.turn
     logits_BV = sampling_logits(slots.hidden, head_DV, options.temperature, config.num_valid)
     key_B = jax.random.wrap_key_data(slots.key, impl='threefry2x32')
-    token_B, logprob_B = sample(logits_BV, key_B, old.length, options, slots.is_sampled)
+    token_B, logprob_B = sample(logits_BV, key_B, old.length, options)
     automaton_B = table[slots.automaton, token_B].astype(jnp.int32)
     is_same_Bp = slots.recent == token_B[:, None]
     recent_Bp = jnp.concatenate([token_B[:, None], slots.recent[:, :-1]], axis=1)
@@ -146,9 +144,8 @@ def decode(policy: Any, params: Params, slots: Slots, options: Sampling, table: 
     hidden_B1D, cache = policy.extend(
         params, token_B[:, None], (slots.position + old.length)[:, None],
         is_active_B.astype(jnp.int32), slots.cache)
-    goes_on_B = is_active_B & (stop_B == Stop.LENGTH) & (turn.length < limit)
-    slots = Slots(cache, goes_on_B, slots.is_sampled, automaton_B, recent_Bp, repeats_Bp,
-                  hidden_B1D[:, 0], slots.key, slots.position, turn)
+    slots = Slots(cache, is_active_B & (stop_B == Stop.LENGTH) & (turn.length < limit), automaton_B,
+                  recent_Bp, repeats_Bp, hidden_B1D[:, 0], slots.key, slots.position, turn)
     return slots, step + 1, num_sampled + num_active, _num_active(slots)
 
   def goes_on(state):

@@ -142,7 +142,7 @@ class Engine:
     def array(*shape, dtype=np.int32):
       return jax.ShapeDtypeStruct(shape, dtype)
 
-    refill = Refill(array(g), array(g), array(g, dtype=bool), array(g, dtype=bool),
+    refill = Refill(array(g), array(g), array(g, dtype=bool),
                     MemoryState(array(g, C), array(g, C), array(g), array(g)), array(g, 3))
     return self._refill.lower(params, *self.state, refill, (array(), array()))
 
@@ -169,8 +169,8 @@ class Engine:
                   policy.init_cache(n * self.refill_rows,
                                     config.cache_capacity if config.keeps_turns else read))
     return store, Slots(
-        cache, jnp.zeros(B, bool), jnp.zeros(B, bool), zeros, ids, ids,
-        jnp.zeros((B, hidden.shape[-1]), hidden.dtype), jnp.zeros((B, 2), jnp.uint32), zeros, turn)
+        cache, jnp.zeros(B, bool), zeros, ids, ids, jnp.zeros((B, hidden.shape[-1]), hidden.dtype),
+        jnp.zeros((B, 2), jnp.uint32), zeros, turn)
 
   def _shardings(self):
     _, slots = self.state
@@ -208,8 +208,8 @@ class Engine:
       return jnp.full((num, *shape), value, jnp.int32)
 
     fresh = Slots(
-        desk, memory.length > 0, refill.is_sampled, full(self._automaton.start),
-        full(-1, decode.PERIOD), full(0, decode.PERIOD), hidden_gD, key_g, position_g,
+        desk, memory.length > 0, full(self._automaton.start), full(-1, decode.PERIOD),
+        full(0, decode.PERIOD), hidden_gD, key_g, position_g,
         Turn(full(self._automaton.pad_id, R), jnp.zeros((num, R), slots.turn.logprob.dtype),
              full(0), full(Stop.LENGTH)))
     return Store(store.questions, desk), self._put(slots, refill.slot, fresh)

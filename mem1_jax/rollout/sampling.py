@@ -74,23 +74,18 @@ def truncate(logits_BV: Array, top_k: Array, top_p: Array) -> Array:
   return jax.lax.cond((top_k > 0) | (top_p < 1), cut, lambda x: x, logits_BV)
 
 
-def sample(logits_BV: Array, key_B: Array, step_B: Array, options: Sampling, is_sampled_B: Array):
+def sample(logits_BV: Array, key_B: Array, step_B: Array, options: Sampling):
   """One token per slot, [B] int32, and its log-prob under the untruncated softmax, [B].
 
-  `step_B` counts the tokens of each slot's turn: with the key it fixes the random numbers. Where
-  `is_sampled_B`, a token is sampled although the options are greedy.
+  `step_B` counts the tokens of each slot's turn: with the key it fixes the random numbers.
   """
   def draw(logits_BV):
     uniform_B2 = jax.vmap(lambda key, step: jax.random.uniform(
         jax.random.fold_in(key, step), (2,), jnp.float32))(key_B, step_B)
     return categorical(truncate(logits_BV, options.top_k, options.top_p), uniform_B2)
 
-  def likeliest(logits_BV):
-    token_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
-    return jax.lax.cond(is_sampled_B.any(), lambda x: jnp.where(is_sampled_B, draw(x), token_B),
-                        lambda _: token_B, logits_BV)
-
-  token_B = jax.lax.cond(options.is_greedy, likeliest, draw, logits_BV)
+  token_B = jax.lax.cond(options.is_greedy, lambda x: jnp.argmax(x, axis=-1).astype(jnp.int32),
+                         draw, logits_BV)
   logprob_BV = jax.nn.log_softmax(logits_BV, axis=-1)
   logprob_B = jnp.take_along_axis(logprob_BV, token_B[:, None], axis=-1)[:, 0]
   return token_B, logprob_B

@@ -57,7 +57,6 @@ class Episode:
   fault: str = ''  # what its environment failed with
   outgrew: bool = False  # another turn might not have fitted
   is_decoding: bool = False
-  is_sampled: bool = False  # its next turn, even where others are greedy
 
   @property
   def prompt(self) -> Segment:
@@ -217,10 +216,9 @@ class Tick:
                          capacity, 0)
     question = [e.question.row if e else 0 for e in rows]
     is_own = [e is not None and e.keeps_slot for e in rows]
-    is_sampled = [e is not None and e.is_sampled for e in rows]
     ids = [(e.job.index, e.job.sample, len(e.turns)) if e else (0, 0, 0) for e in rows]
-    return Refill(np.array(slot, np.int32), np.array(question, np.int32), np.array(is_own),
-                  np.array(is_sampled), memory, np.array(ids, np.int32))
+    return Refill(np.array(slot, np.int32), np.array(question, np.int32), np.array(is_own), memory,
+                  np.array(ids, np.int32))
 
   def _rows(self, chosen: dict[int, list]) -> list:
     """`refill_rows` of each group, None where fewer were chosen."""

@@ -175,7 +175,7 @@ def refill(programs, turn, is_live_B):
   slots = np.arange(SLOTS, dtype=np.int32)
   memory, is_own_B = contexts(turn, is_live_B), (slots % 2 == 1) & (turn > 1)
   memory = dataclasses.replace(memory, keep=memory.keep + 3 * is_own_B)
-  return Refill(numbers(programs, is_live_B), numbers(programs), is_own_B, slots == 4, memory,
+  return Refill(numbers(programs, is_live_B), numbers(programs), is_own_B, memory,
                 np.stack([slots, 0 * slots, turn + 0 * slots], -1))
 
 

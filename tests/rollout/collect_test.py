@@ -88,21 +88,6 @@ def test_an_answer_ends_an_episode():
   assert (stats.num_turns, stats.num_generated, stats.num_malformed) == (5, 15, 0)
 
 
-def test_a_greedy_turn_after_an_invalid_one_is_sampled_if_asked_for():
-  soft = fakes.engine(fakes.Chain(scale=1.0))
-
-  def written(samples_retries, **options):
-    collector = Collector(soft, Reader(), begin, fakes.VOCABULARY, 0, False,
-                          samples_retries=samples_retries)
-    (t,), _ = collector.run(RAMBLE, [job(0)], sampling(max_tokens=8, **options))
-    return [turn.written.ids for turn in t.turns]
-
-  greedy, retried = written(False, is_greedy=True), written(True, is_greedy=True)
-  assert len(greedy) == 4 and len(set(greedy)) == 1  # it never gets out of it
-  sampled = written(False)
-  assert retried == greedy[:1] + sampled[1:] and len(set(retried)) == 4
-
-
 def test_an_answer_that_the_world_refuses_is_none(monkeypatch):
   def step_many(episodes, actions):
     refused = types.Action(types.ActionKind.MALFORMED, 'nothing to answer')

@@ -41,8 +41,7 @@ def read(params, store, questions, engine=ENGINE):
   return engine.read(params, store, new)
 
 
-def refill(params, where, *contexts, keep=None, question=None, is_own=(), is_sampled=(),
-           engine=ENGINE):
+def refill(params, where, *contexts, keep=None, question=None, is_own=(), engine=ENGINE):
   """(store, slots) with the context of each slot in it, None for one that is left alone.
 
   Args:
@@ -50,7 +49,6 @@ def refill(params, where, *contexts, keep=None, question=None, is_own=(), is_sam
     keep: tokens, of each slot; 0 by default.
     question: row of the store, of each slot; 0 by default.
     is_own: numbers of slots that keep what they hold.
-    is_sampled: numbers of slots that are not greedy whatever the options say.
   """
   num, zeros = engine.refill_rows, (0,) * len(contexts)
   for first in range(0, len(contexts), num):
@@ -60,7 +58,7 @@ def refill(params, where, *contexts, keep=None, question=None, is_own=(), is_sam
     assert len(some) == num
     where = engine.refill(params, *where, Refill(
         np.where([c is None for c in some], DROPPED, slot).astype(np.int32),
-        np.array(row, np.int32), np.isin(slot, is_own), np.isin(slot, is_sampled),
+        np.array(row, np.int32), np.isin(slot, is_own),
         state.batch(some, keeps, engine.config.context_capacity, fakes.PAD),
         slot[:, None].repeat(3, 1)), seed=0, iteration=0)
   return where
@@ -321,22 +319,6 @@ def test_a_refill_changes_no_bit_of_turns_that_are_half_way():
   _, slots = fill((store, slots), contexts[0], None, None, None)
   slots, _ = go_on(slots)
   jax.tree.map(np.testing.assert_array_equal, rows(slots, 0), alone[0])
-
-
-def test_a_slot_may_sample_while_the_others_are_greedy():
-  engine, params = network()
-  contexts = [context(text) for text in ('a b', 'c x', 'b', 'x')]
-
-  def turn(b, **options):
-    _, slots = refill(params, engine.init(), *contexts, engine=engine,
-                      is_sampled=options.pop('is_sampled', ()))
-    return rows(finish(params, slots, engine, **options)[0], b)
-
-  for b in range(4):
-    mixed = turn(b, is_sampled=(2,))
-    jax.tree.map(np.testing.assert_array_equal, mixed, turn(b, is_greedy=b != 2))
-  assert mixed[0].tokens.tolist() == turn(3, is_greedy=True)[0].tokens.tolist()
-  assert turn(2)[0].tokens.tolist() != turn(2, is_sampled=(2,))[0].tokens.tolist()
 
 
 def test_log_probs_are_of_the_sampling_distribution():

@@ -37,11 +37,10 @@ def test_truncation_ignores_masked_ids():
   assert np.isfinite(cut).tolist() == [[True, True, False, False]]
 
 
-def draw(options, num=4000, logits=LOGITS[:1], step=0, is_sampled=False):
+def draw(options, num=4000, logits=LOGITS[:1], step=0):
   ids = jnp.arange(num, dtype=jnp.int32)
   keys = sampling.slot_keys(jnp.int32(0), jnp.int32(0), ids, ids * 0, ids * 0)
-  return SAMPLE(jnp.repeat(logits, num, axis=0), keys, jnp.full(num, step, jnp.int32), options,
-                jnp.broadcast_to(is_sampled, num))
+  return SAMPLE(jnp.repeat(logits, num, axis=0), keys, jnp.full(num, step, jnp.int32), options)
 
 
 def test_frequencies():
@@ -85,14 +84,6 @@ def test_greedy():
   token, logprob = draw(sampling.sampling(is_greedy=True))
   assert set(token.tolist()) == {0}
   np.testing.assert_allclose(logprob, np.log(0.5), rtol=1e-6)
-
-
-def test_some_slots_sample_beside_greedy_ones_just_as_if_all_did():
-  is_sampled = np.arange(4000) % 3 == 1
-  token, logprob = draw(sampling.sampling(is_greedy=True), is_sampled=is_sampled)
-  expected = np.where(is_sampled, draw(sampling.sampling())[0], 0)
-  assert token.tolist() == expected.tolist() and set(token.tolist()) == {0, 1, 2, 3}
-  np.testing.assert_allclose(logprob, LOGITS[0][token], rtol=1e-6)
 
 
 def test_keys_are_folded_by_what_a_turn_is_and_not_by_its_slot():
