@@ -6,6 +6,7 @@
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 import pathlib
@@ -58,6 +59,15 @@ def make_jobs(config: Any, objectives: int) -> list[Job]:
     logging.warning('eval.tasks %d: there are %d, each is asked once', num_tasks, epoch)
     num_tasks = epoch
   return [Job(task, i) for i, task in enumerate(composer.tasks(range(num_tasks or epoch)))]
+
+
+def digest(jobs: Sequence[Job]) -> str:
+  """A digest of what is asked: files may change under their names."""
+  found = hashlib.blake2b(digest_size=16)
+  for job in jobs:
+    asked = [(label, q.text, q.answers) for label, q in zip(job.task.labels, job.task.questions)]
+    found.update(json.dumps([job.index, job.task.id, asked]).encode())
+  return found.hexdigest()
 
 
 def made_by(config: Any, endpoint: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -251,7 +251,7 @@ class _Player:
 def _run_cell(config: Any, objectives: int, path: pathlib.Path, player: _Player, label: str):
   """Does what is left of a cell, and writes it."""
   jobs, asked = cells.make_jobs(config, objectives), _settings(config, objectives)
-  origin = cells.made_by(config, asked)
+  origin = cells.made_by(config, asked) | {'tasks': cells.digest(jobs)}
   with contextlib.ExitStack() as stack:
     partial = stack.enter_context(cells.begun(path, origin))
     left, told = cells.left(partial, jobs), player.told()

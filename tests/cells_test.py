@@ -1,5 +1,6 @@
 """Cells: their tasks, what they depend on, their means, and the files they are."""
 
+import dataclasses
 import json
 
 import pytest
@@ -40,6 +41,15 @@ def test_what_numbers_depend_on():
   assert served['endpoint'] == {'model': 'm'}
   assert not {'init', 'parameters', 'model.name'} & served.keys()
   json.dumps([found, served])
+
+
+def test_a_digest_tells_other_tasks_under_an_old_name():
+  jobs = cells.make_jobs(make_config(eval__tasks=3), 2)
+  question = dataclasses.replace(jobs[2].task.questions[0], answers=('other',))
+  task = dataclasses.replace(jobs[2].task, questions=(question, jobs[2].task.questions[1]))
+  other = [*jobs[:2], dataclasses.replace(jobs[2], task=task)]
+  assert cells.digest(jobs) == cells.digest(cells.make_jobs(make_config(eval__tasks=3), 2))
+  assert len({cells.digest(some) for some in (jobs, other, jobs[:2])}) == 3
 
 
 def test_means_are_of_what_all_have():
