@@ -9,7 +9,7 @@ from benchmarks import agents as benchmark
 
 
 @pytest.mark.slow
-def test_every_agent_runs_the_suite(tmp_path, monkeypatch, capsys):
+def test_every_agent_runs_the_suite(tmp_path, monkeypatch):
   monkeypatch.setattr(sys, 'argv', [
       'agents.py', f'--workdir={tmp_path}', f'--out={tmp_path / "all.json"}',
       '--config.eval.tasks=4', '--config.eval.num_slots=4'])
@@ -22,4 +22,3 @@ def test_every_agent_runs_the_suite(tmp_path, monkeypatch, capsys):
   assert agents['mem1']['em'] > 1.5 and agents['full_context']['em'] > 1.5
   assert agents['endpoint']['raw_em'] == agents['mem1']['raw_em']
   assert agents['truncation']['peak_tokens'] > agents['mem1']['peak_tokens']
-  assert json.loads(capsys.readouterr().out.splitlines()[-1]).keys() == agents.keys()
