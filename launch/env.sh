@@ -31,16 +31,17 @@ PROJECT="${PROJECT:-}"  # of Google Cloud; '': the one that gcloud is set to
 ZONE="${ZONE:-us-central2-b}"  # must have the accelerator
 TPU_NAME="${TPU_NAME:-mem1}"  # of the queued resource and of its TPU
 TPU_TYPE="${TPU_TYPE:-v5p-64}"  # v5p counts cores, two a chip; v5litepod and v6e count chips
-TPU_RUNTIME="${TPU_RUNTIME:-v2-alpha-tpuv5}"  # of v5p; v5e: v2-alpha-tpuv5-lite; v6e: v2-alpha-tpuv6e
+# v2-alpha-tpuv5 is for v5p; v5e: v2-alpha-tpuv5-lite; v6e: v2-alpha-tpuv6e
+TPU_RUNTIME="${TPU_RUNTIME:-v2-alpha-tpuv5}"
 TPU_CAPACITY="${TPU_CAPACITY:-spot}"  # spot: cheap, may be taken away | on-demand | reserved
-TPU_PYTHON="${TPU_PYTHON:-3.12}"  # fetched where the host has none; locks: launch/requirements-tpu-*
+TPU_PYTHON="${TPU_PYTHON:-3.12}"  # fetched where the host has none; 3.11 or 3.12 have locks
 POLL_S="${POLL_S:-30}"  # between two looks at a queue, or at a run
 DELETE_WHEN_DONE="${DELETE_WHEN_DONE:-0}"  # 1: watch.sh deletes the TPU when the run is done
 
 # ── GKE: launch/gke/ ──
-GKE_CLUSTER="${GKE_CLUSTER:-}"  # kubectl's context, gke_PROJECT_LOCATION_NAME; '': its present one
+GKE_CLUSTER="${GKE_CLUSTER:-}"  # kubectl's context, gke_PROJECT_LOCATION_NAME; '': as it is
 GKE_NAMESPACE="${GKE_NAMESPACE:-default}"
-GKE_IMAGE="${GKE_IMAGE:-}"  # what `docker push` has put somewhere: REGION-docker.pkg.dev/…/mem1:tpu
+GKE_IMAGE="${GKE_IMAGE:-}"  # where `docker push` has put it: REGION-docker.pkg.dev/…/mem1:tpu
 GKE_ACCELERATOR="${GKE_ACCELERATOR:-tpu-v5p-slice}"  # or tpu-v5-lite-podslice, tpu-v6e-slice
 GKE_TOPOLOGY="${GKE_TOPOLOGY:-2x4x4}"  # of the slice, in chips
 GKE_CHIPS_PER_HOST="${GKE_CHIPS_PER_HOST:-4}"

@@ -27,8 +27,8 @@ fi
 is_supported "$version" || die "$VENV is of Python $version, not ${SUPPORTED_PYTHONS[*]}; remove it"
 
 requirements="$(requirements_file "$target" "$version")"
-[[ -f "$requirements" ]] || die "no versions are locked for $target on Python $version; those that" \
-  "are: $(echo launch/requirements-"$target"-py*.txt)"
+[[ -f "$requirements" ]] || die "no versions are locked for $target on Python $version; those" \
+  "that are: $(echo launch/requirements-"$target"-py*.txt)"
 stamp="$VENV/mem1-installed"
 # What an up-to-date environment was made from. The path, since an editable install holds it.
 wanted="$(pwd) $("$python" - "$requirements" setup.py pyproject.toml << 'PY'

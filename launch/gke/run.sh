@@ -18,7 +18,7 @@ case "$1" in
   *) die "$1 is not what a slice can run: train, sft or evaluate, with its options" ;;
 esac
 [[ " $* " != *' --workdir'* ]] || die 'the run folder is WORKDIR of launch/env.sh; no --workdir'
-[[ -n "$GKE_IMAGE" ]] || die 'GKE_IMAGE is empty; build and push an image (docs/pods.md), name it there'
+[[ -n "$GKE_IMAGE" ]] || die 'GKE_IMAGE is empty; push an image and name it there (docs/pods.md)'
 [[ "$WORKDIR" == *://* ]] || die "WORKDIR=$WORKDIR is lost with the pods; set BUCKET=gs://NAME"
 [[ "$GKE_TOPOLOGY" =~ ^[0-9]+(x[0-9]+){1,2}$ ]] \
   || die "GKE_TOPOLOGY=$GKE_TOPOLOGY is no shape of a slice; 2x4x4, say"
@@ -28,7 +28,8 @@ case "$GKE_CAPACITY" in
   *) die "GKE_CAPACITY=$GKE_CAPACITY is neither spot nor on-demand" ;;
 esac
 num_hosts=$(( ${GKE_TOPOLOGY//x/*} / GKE_CHIPS_PER_HOST ))
-(( num_hosts > 0 )) || die "$GKE_TOPOLOGY has fewer chips than GKE_CHIPS_PER_HOST=$GKE_CHIPS_PER_HOST"
+(( num_hosts > 0 )) \
+  || die "$GKE_TOPOLOGY has fewer chips than GKE_CHIPS_PER_HOST=$GKE_CHIPS_PER_HOST"
 
 list=''
 for argument in "$WORKDIR" -- python -m mem1_jax.main "$1" --distributed --workdir="$WORKDIR" \
@@ -72,7 +73,7 @@ else
     *' Completed' | *' Failed')
       say "${state% *} is over (${state#* }): its pods and logs make room"
       on_cluster delete jobset "$RUN_NAME" ;;
-    *) die "$RUN_NAME is under way; bash launch/gke/delete.sh job ends it, or choose another RUN_NAME" ;;
+    *) die "$RUN_NAME is under way; bash launch/gke/delete.sh job ends it; or set RUN_NAME" ;;
   esac
 fi
 on_cluster apply -f - <<< "$manifest"

@@ -14,7 +14,8 @@ if (( $# == 0 )); then
   usage
 fi
 [[ " $* " != *' --workdir'* ]] || die 'the run folder is WORKDIR of launch/env.sh; no --workdir'
-[[ "$DRY_RUN" == 1 || -x "$VENV/bin/python" ]] || die "$VENV is not there: bash launch/install.sh cuda"
+[[ "$DRY_RUN" == 1 || -x "$VENV/bin/python" ]] \
+  || die "$VENV is not there: bash launch/install.sh cuda"
 
 options=(--job-name="$RUN_NAME" --gpus-per-node="$JOB_GPUS_PER_NODE" --mem="$JOB_MEMORY"
   --time="$JOB_TIME" --signal="B:TERM@$JOB_NOTICE_S"

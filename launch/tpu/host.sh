@@ -2,9 +2,9 @@
 # What happens on a host of the pod. The other scripts of this folder call it there by ssh.
 #
 #   bash launch/tpu/host.sh install            Python, tmux and the locked packages
-#   bash launch/tpu/host.sh start COMMAND …    main's COMMAND in a tmux session; refused while one is
+#   bash launch/tpu/host.sh start COMMAND …    main's, in a tmux session; refused while one is
 #   bash launch/tpu/host.sh ensure COMMAND …   likewise, but left alone while one is
-#   bash launch/tpu/host.sh status             a line: HOST running | done | ended N | cut-off | none
+#   bash launch/tpu/host.sh status             HOST running | done | ended N | cut-off | none
 #   bash launch/tpu/host.sh log [-f]           of the last start
 #   bash launch/tpu/host.sh stop               SIGTERM: the run saves itself and ends
 set -euo pipefail
@@ -26,6 +26,7 @@ is_running() {
 install_on_host() {
   if ! command -v tmux > /dev/null; then
     say 'installing tmux'
+    run sudo apt-get update -q
     run sudo apt-get install -y -q tmux
   fi
   if [[ -z "${PYTHON:-}" && ! -x "$VENV/bin/python" ]]; then

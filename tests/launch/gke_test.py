@@ -1,4 +1,4 @@
-"""launch/gke: the manifest against the schemas of Kubernetes and JobSet, and what kubectl is told."""
+"""launch/gke: the manifest against Kubernetes' and JobSet's schemas, and what kubectl is told."""
 
 import copy
 import json
@@ -122,8 +122,9 @@ def test_saved_runs_start_again_without_being_counted_and_others_are_counted(clu
   assert (taken['action'], taken['onPodConditions'][0]['type']) == ('FailJob', 'DisruptionTarget')
   policy = manifest['spec']['failurePolicy']
   assert policy['maxRestarts'] == 5
-  assert policy['rules'] == [{'name': 'savedOrTakenAway', 'onJobFailureReasons': ['PodFailurePolicy'],
-                              'action': 'RestartJobSetAndIgnoreMaxRestarts'}]
+  assert policy['rules'] == [
+      {'name': 'savedOrTakenAway', 'action': 'RestartJobSetAndIgnoreMaxRestarts',
+       'onJobFailureReasons': ['PodFailurePolicy']}]
 
 
 def test_arguments_come_as_they_are(cluster):

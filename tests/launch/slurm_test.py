@@ -88,7 +88,8 @@ def test_a_run_is_submitted_with_what_env_says(slurm):
   _, printed, _ = slurm.run('submit.sh', 'train', **more)
   assert printed.splitlines()[-1] == (
       f'+ sbatch {OPTIONS.replace("ppo", "long")} --partition=gpu --account=me --cpus-per-task=32 '
-      '--nodes=2 --dependency=singleton --output=runs/slurm/%x-%j.log launch/slurm/train.sbatch train')
+      '--nodes=2 --dependency=singleton --output=runs/slurm/%x-%j.log '
+      'launch/slurm/train.sbatch train')
   assert len(slurm.logged()) == 1
 
 

@@ -1,4 +1,4 @@
-"""launch/tpu/*.sh on a stub of Google Cloud whose hosts are folders: tmux and the workers are real."""
+"""launch/tpu on a stub of Google Cloud whose hosts are folders: tmux and the workers are real."""
 
 import shutil
 import subprocess
@@ -349,7 +349,8 @@ def test_dry_run_prints_the_commands_and_asks_nobody(cloud):
       ('logs', ('0', '-f'), [f'+ gcloud {SSH.replace("all", "0")} {zone} --command={host}']),
       ('stop', ('pod',), [f'+ gcloud {SSH} {zone} --command={host}']),
       ('delete', ('pod',), [f'+ gcloud {DELETE}'])):
-    done = cloud.run(f'tpu/{script}.sh', *args, DRY_RUN='1', WORKDIR='gs://b/runs/ppo', TMPDIR='/tmp')
+    done = cloud.run(
+        f'tpu/{script}.sh', *args, DRY_RUN='1', WORKDIR='gs://b/runs/ppo', TMPDIR='/tmp')
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == len(printed), done.stdout
