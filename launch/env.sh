@@ -160,3 +160,17 @@ confirm() {  # WHAT NAME; ends the script unless the name is typed
   read -r answer || true
   [[ "$answer" == "$2" ]] || die 'nothing was deleted'
 }
+
+await_child() {  # PID, of a background job; returns its status, whatever traps run meanwhile
+  local status
+  # A trapped signal makes `wait` return early, at times once more than there were signals.
+  while true; do
+    wait "$1" 2>/dev/null || true
+    kill -0 "$1" 2>/dev/null || break
+  done
+  status=0
+  wait "$1" 2>/dev/null || status=$?
+  # Where job and signal end at the same moment, bash may have lost the status: as if saved.
+  if (( status == -1 || status == 127 )); then status=75; fi
+  return "$status"
+}

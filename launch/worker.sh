@@ -73,14 +73,19 @@ may_resume() {  # STATUS
 
 child=''
 is_stopping=0
-interrupted=0
+is_told=0
+tell() {  # SIGTERM to the command, once: the second would end it without saving
+  if [[ -z "$child" ]] || (( is_told++ )); then return 0; fi
+  kill -TERM "$child" 2>/dev/null || true
+}
+
 # shellcheck disable=SC2329  # `trap` calls it
 stop() {
-  interrupted=1
-  if (( is_stopping )); then return; fi
-  is_stopping=1
+  # 0 is said: in a trap, `return` passes on the status of what it interrupted. And one command
+  # both asks and counts, since another signal may come between two.
+  if (( is_stopping++ )); then return 0; fi
   say 'stopping: the run saves itself'
-  if [[ -n "$child" ]]; then kill -TERM "$child" 2>/dev/null || true; fi
+  tell
 }
 
 run_once() {  # the command; its status
@@ -91,16 +96,9 @@ run_once() {  # the command; its status
   fi
   "$@" < /dev/null &
   child=$!
-  if (( is_stopping )); then kill -TERM "$child" 2>/dev/null || true; fi  # came just before
-  while true; do  # a signal interrupts `wait`, which then goes on
-    interrupted=0
-    status=0
-    wait "$child" || status=$?
-    if (( ! interrupted )); then break; fi
-  done
+  if (( is_stopping )); then tell; fi  # it came just before
+  await_child "$child" || status=$?
   child=''
-  # Where command and signal end at the same moment, bash may not know the status.
-  if (( status == -1 )); then status=75; fi
   return "$status"
 }
 
