@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 
 from tests.xla_flags import DEVICES, xla_flags
 
@@ -13,6 +14,9 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 if DEVICES not in os.environ.get('XLA_FLAGS', ''):
   os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {xla_flags()}'.strip()
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+# A shell lets what it starts in the background ignore Ctrl-C, and tests' programs would, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
