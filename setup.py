@@ -30,6 +30,7 @@ setuptools.setup(
         'orbax-checkpoint>=0.11,<0.13',
         'absl-py>=2.1',
         'bm25s>=0.2.14,<0.4',
+        'etils[epath]>=1.9',
         'matplotlib>=3.9,<4',
         'ml-collections>=1.0,<2',
         'numpy>=2.0,<3',
@@ -51,6 +52,7 @@ setuptools.setup(
             'tensorflow-datasets>=4.9.9,<5',
             'importlib_resources',  # tensorflow-datasets uses it without declaring it
         ],
+        'gcs': ['gcsfs>=2025.3'],  # run folders on gs://; it brings google-cloud-storage, for Orbax
         'parquet': ['pyarrow>=15'],  # Parquet files; `tf` brings it too
         'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.130', 'gguf>=0.17',
                  'jinja2>=3.1', 'fastapi>=0.115', 'uvicorn>=0.34', 'httpx>=0.28',

@@ -9,13 +9,12 @@ import contextlib
 import hashlib
 import json
 import logging
-import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mem1_jax import domains, initial
+from mem1_jax import domains, initial, storage
 from mem1_jax.data.compose import Composer, Ready
 from mem1_jax.data.sources import is_held_out_wording
 from mem1_jax.parallel import multihost
@@ -83,13 +82,13 @@ def made_by(config: Any, endpoint: Mapping[str, Any] | None) -> dict[str, Any]:
   return found
 
 
-def check_whole(path: pathlib.Path, wanted: Mapping[str, Any]):
+def check_whole(path: storage.Path, wanted: Mapping[str, Any]):
   """Raises ValueError for a cell that another config or model has made."""
   check(path, json.loads(path.read_text()).get('made_by', {}), wanted)
 
 
 @contextlib.contextmanager
-def begun(path: pathlib.Path, wanted: Mapping[str, Any]) -> Iterator[PartialCell]:
+def begun(path: storage.Path, wanted: Mapping[str, Any]) -> Iterator[PartialCell]:
   """What is done of the cell at `path`; the main process may add to it.
 
   Raises:
@@ -139,22 +138,15 @@ def by_wording(some: Sequence[Record]) -> dict[str, float]:
   return {name: float(np.mean(values)) for name, values in matches.items() if values}
 
 
-def write(path: pathlib.Path, some: Sequence[Record], more: Mapping[str, Any]):
+def write(path: storage.Path, some: Sequence[Record], more: Mapping[str, Any]):
   """The cell, and its trajectories beside it: a run that is killed leaves whole files or none."""
   cell = means([record['score'] for record in some]) | by_wording(some)
   cell |= {'overflow': sum(record['outgrew'] for record in some),
            'faults': sum(bool(record['fault']) for record in some)}
   replace_lines(path.with_suffix('.jsonl'), some)
-  replace(path, json.dumps(cell | dict(more), indent=2) + '\n')
+  storage.write_whole(path, json.dumps(cell | dict(more), indent=2) + '\n')
 
 
-def replace_lines(path: pathlib.Path, some: Sequence[Record]):
+def replace_lines(path: storage.Path, some: Sequence[Record]):
   """Writes records, a line each, in one go."""
-  replace(path, ''.join(json.dumps(record) + '\n' for record in some))
-
-
-def replace(path: pathlib.Path, text: str):
-  """Writes a file in one go: it is the old one or the new."""
-  new = path.with_name(f'{path.name}.tmp')
-  new.write_text(text)
-  new.replace(path)
+  storage.write_whole(path, ''.join(json.dumps(record) + '\n' for record in some))

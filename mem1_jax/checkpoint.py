@@ -9,7 +9,7 @@ with the package: `model.safetensors` and `config.json`.
 import json
 import logging
 import math
-import pathlib
+import os
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ import safetensors
 import safetensors.numpy
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from mem1_jax import storage
 from mem1_jax.arrays import Params
 from mem1_jax.parallel import multihost
 
@@ -59,10 +60,10 @@ class Checkpointer:
       checkpoint, which then also stays; None to keep none for that.
   """
 
-  def __init__(self, directory: str | pathlib.Path, keep: int, best_metric: str | None = None):
+  def __init__(self, directory: str | os.PathLike, keep: int, best_metric: str | None = None):
     if keep < 1:
       raise ValueError(f'keep={keep} must be ≥ 1, or a run could not be resumed')
-    self.directory = pathlib.Path(directory).absolute()
+    self.directory = storage.absolute(storage.path(directory))
     self.best_metric = best_metric
     _set_aside_incomplete(self.directory)
 
@@ -153,12 +154,14 @@ class Checkpointer:
     self._manager.close()
 
 
-def _set_aside_incomplete(directory: pathlib.Path) -> None:
+def _set_aside_incomplete(directory: storage.Path) -> None:
   """Renames step folders without Orbax's mark of completion to `<step>.incomplete`.
 
-  Such a folder can only come from a copy or deletion that was cut short.
+  Such a folder can only come from a copy or deletion that was cut short. In a bucket, where nothing
+  can be renamed, Orbax marks and clears away its own.
   """
-  for folder in directory.iterdir() if multihost.is_main() and directory.is_dir() else ():
+  is_ours = multihost.is_main() and not storage.is_remote(directory) and directory.is_dir()
+  for folder in directory.iterdir() if is_ours else ():
     needed = [folder / _ORBAX_MARK, folder / _STATE, folder / _META]
     if folder.name.isdigit() and not all(part.exists() for part in needed):
       logging.warning('%s is not a complete checkpoint; set aside and not used', folder)
@@ -170,7 +173,7 @@ def _abstract(leaf) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, 'sharding', None))
 
 
-def _check_leaves(saved, wanted: dict, path: pathlib.Path) -> None:
+def _check_leaves(saved, wanted: dict, path: storage.Path) -> None:
   """Orbax would pad, cut or cast silently where shapes or dtypes differ."""
   saved = dict(saved)
   missing, extra = sorted(wanted.keys() - saved.keys()), sorted(saved.keys() - wanted.keys())
@@ -187,7 +190,7 @@ def _check_leaves(saved, wanted: dict, path: pathlib.Path) -> None:
                      'use the config that the checkpoint was made with')
 
 
-def check_resumed(workdir: str | pathlib.Path, is_resumed: bool) -> None:
+def check_resumed(workdir: str | os.PathLike, is_resumed: bool) -> None:
   """Guards a run folder that holds checkpoints.
 
   Raises:
@@ -215,7 +218,7 @@ def check_origin(meta: dict, origin: dict) -> None:
                        f'the same {name}.')
 
 
-def save_params(path: str | pathlib.Path, params: Params, meta: dict, dtype: str) -> None:
+def save_params(path: str | os.PathLike, params: Params, meta: dict, dtype: str) -> None:
   """Writes `path/model.safetensors` and `path/config.json`, once; every process calls it.
 
   Args:
@@ -242,21 +245,24 @@ def save_params(path: str | pathlib.Path, params: Params, meta: dict, dtype: str
     tensors['.'.join(names)] = np.ascontiguousarray(
         array.astype(_FLOAT_DTYPES[dtype]) if is_float else array)
   if multihost.is_main():
-    path = pathlib.Path(path)
+    path = storage.path(path)
     path.mkdir(parents=True, exist_ok=True)
-    safetensors.numpy.save_file(tensors, path / _WEIGHTS)
+    if storage.is_remote(path):
+      (path / _WEIGHTS).write_bytes(safetensors.numpy.save(tensors))
+    else:
+      safetensors.numpy.save_file(tensors, path / _WEIGHTS)
     (path / _CONFIG).write_text(json.dumps(meta, indent=2, sort_keys=True) + '\n')
   multihost.barrier()
 
 
-def load_meta(path: str | pathlib.Path) -> dict:
+def load_meta(path: str | os.PathLike) -> dict:
   """The meta that `save_params` wrote.
 
   Raises:
     FileNotFoundError: there is none.
     ValueError: the file is damaged.
   """
-  file = pathlib.Path(path) / _CONFIG
+  file = storage.path(path) / _CONFIG
   if not file.is_file():
     raise FileNotFoundError(_missing(file))
   try:
@@ -265,16 +271,16 @@ def load_meta(path: str | pathlib.Path) -> dict:
     raise ValueError(_damaged(file.parent, error)) from error
 
 
-def _missing(file: pathlib.Path) -> str:
+def _missing(file: storage.Path) -> str:
   return (f'{file} is missing; give the folder of a checkpoint written by `export` or `sft`, which '
           f'holds {_WEIGHTS} and {_CONFIG}')
 
 
-def _damaged(path: pathlib.Path, error: Exception) -> str:
+def _damaged(path: storage.Path, error: Exception) -> str:
   return f'a file of {path} is damaged ({error}); fetch or export the checkpoint again'
 
 
-def load_params(path: str | pathlib.Path) -> tuple[dict, dict]:
+def load_params(path: str | os.PathLike) -> tuple[dict, dict]:
   """(nested dictionaries of NumPy arrays, meta) from a folder of `save_params`.
 
   Floating-point tensors come back as float32, whatever they were stored as.
@@ -283,12 +289,13 @@ def load_params(path: str | pathlib.Path) -> tuple[dict, dict]:
     FileNotFoundError: the folder or one of its two files is missing.
     ValueError: a file is damaged or a tensor cannot be placed.
   """
-  path = pathlib.Path(path)
+  path = storage.path(path)
   if not (path / _WEIGHTS).is_file():
     raise FileNotFoundError(_missing(path / _WEIGHTS))
   meta = load_meta(path)
   try:
-    tensors = safetensors.numpy.load_file(path / _WEIGHTS)
+    tensors = (safetensors.numpy.load((path / _WEIGHTS).read_bytes()) if storage.is_remote(path)
+               else safetensors.numpy.load_file(path / _WEIGHTS))
   except safetensors.SafetensorError as error:
     raise ValueError(_damaged(path, error)) from error
   params: dict = {}
@@ -305,10 +312,10 @@ def load_params(path: str | pathlib.Path) -> tuple[dict, dict]:
   return params, meta
 
 
-def check_params(params: Params, like: Params, path: str | pathlib.Path) -> None:
+def check_params(params: Params, like: Params, path: str | os.PathLike) -> None:
   """Checks that loaded parameters have the names and shapes of the model's.
 
   Raises:
     ValueError: names the tensors that differ.
   """
-  _check_leaves(flatten(params), flatten(like), pathlib.Path(path) / _WEIGHTS)
+  _check_leaves(flatten(params), flatten(like), storage.path(path) / _WEIGHTS)

@@ -20,13 +20,12 @@ import difflib
 import functools
 import json
 import math
-import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 
-from mem1_jax import assemble, cells, domains, endpoint, progress
+from mem1_jax import assemble, cells, domains, endpoint, progress, storage
 from mem1_jax.arrays import Params
 from mem1_jax.env.rewards import score_answer
 from mem1_jax.judge import Judge
@@ -167,17 +166,17 @@ def record(trajectory: Trajectory, tokenizer: Tokenizer) -> dict[str, Any]:
           'outgrew': trajectory.outgrew, 'score': measure(trajectory)}
 
 
-def write_records(path: pathlib.Path, trajectories: Sequence[Trajectory], tokenizer: Tokenizer):
+def write_records(path: storage.Path, trajectories: Sequence[Trajectory], tokenizer: Tokenizer):
   """One JSON line per trajectory, written once."""
   if not multihost.is_main():
     return
   path.parent.mkdir(parents=True, exist_ok=True)
   with path.open('w') as file:
     for trajectory in trajectories:
-      print(json.dumps(record(trajectory, tokenizer)), file=file)
+      file.write(json.dumps(record(trajectory, tokenizer)) + '\n')
 
 
-def run(config: Any, workdir: pathlib.Path, name: str = '',
+def run(config: Any, workdir: storage.Path, name: str = '',
         claim: Callable[[int], bool] = lambda _: True) -> dict[str, dict[str, float]]:
   """Evaluates `config.agent` on every number of `eval.objectives`.
 
@@ -200,7 +199,7 @@ def run(config: Any, workdir: pathlib.Path, name: str = '',
   return run_parts([(config, workdir)], name, claim)[0]
 
 
-def run_parts(parts: Sequence[tuple[Any, pathlib.Path]], name: str = '',
+def run_parts(parts: Sequence[tuple[Any, storage.Path]], name: str = '',
               claim: Callable[[int], bool] = lambda _: True) -> list[dict[str, dict[str, float]]]:
   """What `run` does, for each (config, folder): these differ in data alone.
 
@@ -248,7 +247,7 @@ class _Player:
   told: Callable[[], Told]
 
 
-def _run_cell(config: Any, objectives: int, path: pathlib.Path, player: _Player, label: str):
+def _run_cell(config: Any, objectives: int, path: storage.Path, player: _Player, label: str):
   """Does what is left of a cell, and writes it."""
   jobs, asked = cells.make_jobs(config, objectives), _settings(config, objectives)
   origin = cells.made_by(config, asked) | {'tasks': cells.digest(jobs)}
@@ -335,7 +334,7 @@ def _settings(config: Any, objectives: int) -> dict[str, Any] | None:
   return endpoint.settings(config, _asked_tokens(config, objectives))
 
 
-def _check_cell(config: Any, objectives: int, path: pathlib.Path):
+def _check_cell(config: Any, objectives: int, path: storage.Path):
   """Raises ValueError for a cell of another model, or of another way to ask it."""
   there = json.loads(path.read_text()).get('endpoint', {}).get('settings')
   wanted = _settings(config, objectives)

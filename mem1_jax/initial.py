@@ -1,6 +1,7 @@
 """What `config.init` names, and what is read from it.
 
     runs/x/params     a folder: ours (`main sft`), or of transformers (its config.json tells)
+    gs://b/x/params   one of ours in a bucket
     atlas/NAME        parameters that ship with the package
     hf:NAME           a folder, or a model of the Hugging Face hub, fetched once and kept
     gguf:NAME         a GGUF file, or an installed package that holds one
@@ -10,12 +11,13 @@
 
 import hashlib
 import importlib.util
+import os
 import pathlib
 from typing import Any
 
 import jax
 
-from mem1_jax import checkpoint
+from mem1_jax import checkpoint, storage
 from mem1_jax.arrays import Params
 from mem1_jax.model import gguf_import, hf, hf_config, hf_files
 from mem1_jax.model.config import ModelConfig
@@ -26,13 +28,13 @@ _NUM_SAMPLES, _SAMPLE_BYTES = 64, 4096  # of a file of weights
 _HUB_FILES = ['*.json', '*.safetensors', '*.txt', '*.jinja', 'tokenizer.model']
 
 
-def folder(name: str) -> pathlib.Path:
+def folder(name: str) -> storage.Path:
   """The folder that `name` means; a hub model is fetched.
 
   Raises:
     FileNotFoundError: `hf:NAME` is neither a folder nor a model that can be fetched.
   """
-  path = pathlib.Path(name.removeprefix('hf:'))
+  path = storage.path(name.removeprefix('hf:'))
   if not path.exists() and name.startswith('atlas/'):
     package = importlib.util.find_spec('mem1_jax.data.atlas').submodule_search_locations[0]
     return pathlib.Path(package) / 'checkpoints' / name.removeprefix('atlas/')
@@ -136,9 +138,9 @@ def digest(init: str) -> str:
       folder(init).glob('*.safetensors'))
   found = hashlib.blake2b(digest_size=16)
   for path in files:
-    size = path.stat().st_size
-    found.update(f'{path.name} {size} '.encode())
     with path.open('rb') as file:
+      size = file.seek(0, os.SEEK_END)
+      found.update(f'{path.name} {size} '.encode())
       for i in range(_NUM_SAMPLES):
         file.seek(i * max(0, size - _SAMPLE_BYTES) // (_NUM_SAMPLES - 1))  # the ends, too
         found.update(file.read(_SAMPLE_BYTES))

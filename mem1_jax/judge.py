@@ -14,13 +14,12 @@ counts none of them.
 
 import concurrent.futures
 import json
-import pathlib
 import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mem1_jax import cells, endpoint, progress
+from mem1_jax import cells, endpoint, progress, storage
 from mem1_jax.env.rewards import score_answer
 from mem1_jax.partial_cell import PartialCell, check, merged
 from mem1_jax.retrieval.endpoint import Failure
@@ -75,7 +74,7 @@ class Judge:
     """Closes the connections."""
     self._model.close()
 
-  def check(self, path: pathlib.Path):
+  def check(self, path: storage.Path):
     """Raises ValueError for a cell that another judge has judged."""
     there = json.loads(path.read_text()).get('judge', {}).get('settings', {})
     check(path, there, self.settings)
@@ -110,7 +109,7 @@ class Judge:
     return [self.verdict(question.text, question.answers, one.answer) if old == 'failed' else old
             for question, one, old in zip(questions, score.per_question, before)]
 
-  def run(self, path: pathlib.Path):
+  def run(self, path: storage.Path):
     """Adds verdicts to a whole cell and its trajectories, unless it has them.
 
     Raises:
@@ -133,10 +132,10 @@ class Judge:
               } if 'judge' in cell else {}
     _add(cell, records, self.settings, merged(before, told))
     cells.replace_lines(path.with_suffix('.jsonl'), records)
-    cells.replace(path, json.dumps(cell, indent=2) + '\n')
+    storage.write_whole(path, json.dumps(cell, indent=2) + '\n')
     partial.remove()
 
-  def _ask(self, path: pathlib.Path, records: Sequence[dict[str, Any]], partial: PartialCell
+  def _ask(self, path: storage.Path, records: Sequence[dict[str, Any]], partial: PartialCell
            ) -> dict[str, Any]:
     """Puts verdicts into the records; what the server reported."""
     for i, found in partial.records.items():

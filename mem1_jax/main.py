@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import jax
 from ml_collections import ConfigDict
 
-from mem1_jax import arguments, configs, preemption, suites
+from mem1_jax import arguments, configs, preemption, storage, suites
 from mem1_jax.parallel import multihost
 from mem1_jax.types import Task
 
@@ -25,7 +25,7 @@ def train(config: ConfigDict, args: argparse.Namespace):
   from mem1_jax import metrics
   from mem1_jax import train as training
   from mem1_jax.report import summary
-  workdir = pathlib.Path(args.workdir)
+  workdir = storage.path(args.workdir)
   training.run(config, workdir, args.resume, args.profile)
   if multihost.is_main():
     print(summary.reward_line(metrics.reward_gain(metrics.read_metrics(workdir))))
@@ -34,7 +34,7 @@ def train(config: ConfigDict, args: argparse.Namespace):
 def sft(config: ConfigDict, args: argparse.Namespace):
   """Supervised training."""
   from mem1_jax import sft as supervised
-  supervised.run(config, pathlib.Path(args.workdir), args.resume)
+  supervised.run(config, storage.path(args.workdir), args.resume)
 
 
 def evaluate(config: ConfigDict, args: argparse.Namespace):
@@ -43,7 +43,7 @@ def evaluate(config: ConfigDict, args: argparse.Namespace):
   del config  # each part has one
   suites.check(args.suite, args.overrides)
   parts = [(configs.load(args.config, [*part.overrides, *args.overrides]),
-            pathlib.Path(args.workdir, part.folder)) for part in args.suite.parts]
+            storage.path(args.workdir) / part.folder) for part in args.suite.parts]
   if multihost.is_main():
     print(*args.suite.missing, sep='\n', end='\n' if args.suite.missing else '', file=sys.stderr)
   cells = evaluation.run_parts(parts)
@@ -54,17 +54,17 @@ def evaluate(config: ConfigDict, args: argparse.Namespace):
 def quickstart(config: ConfigDict, args: argparse.Namespace):
   """Trains and evaluates on the embedded world, and writes the report."""
   from mem1_jax import quickstart as story
-  story.run(config, pathlib.Path(args.workdir), args.resume)
+  story.run(config, storage.local(args.workdir), args.resume)
 
 
 def export(config: ConfigDict, args: argparse.Namespace):
   """Writes parameters as a folder that transformers loads."""
   from mem1_jax import export as exporting
-  workdir = pathlib.Path(args.workdir) if args.workdir else None
+  workdir = storage.path(args.workdir) if args.workdir else None
   if args.adapters:
-    exporting.run_adapters(config, pathlib.Path(args.out), workdir)
+    exporting.run_adapters(config, storage.local(args.out), workdir)
     return
-  exporting.run(config, pathlib.Path(args.out), workdir, args.critic, args.dtype,
+  exporting.run(config, storage.local(args.out), workdir, args.critic, args.dtype,
                 int(args.max_shard_gb * 1e9))
 
 
@@ -124,7 +124,7 @@ def inspect(config: ConfigDict, args: argparse.Namespace):
   """Shows a recorded trajectory turn by turn, or a file of them as a page."""
   del config
   from mem1_jax.report import console, page, records
-  file = pathlib.Path(args.file)
+  file = storage.path(args.file)
   if not args.html:
     console.show(records.read_one(file, args.n), max_chars=args.max_chars)
     return
@@ -141,8 +141,8 @@ def report(config: ConfigDict, args: argparse.Namespace):
   """Writes a page and Markdown about run folders."""
   del config
   from mem1_jax.report import page, runs
-  found = runs.find([pathlib.Path(run) for run in args.runs])
-  path = page.write(pathlib.Path(args.out), found)
+  found = runs.find([storage.path(run) for run in args.runs])
+  path = page.write(storage.local(args.out), found)
   num = sum(len(cell.records) for cell in found.cells)
   print(f'{path}: {len(found.evaluated)} cells, {len(found.curves)} training curves, {num} '
         f'trajectories, {path.stat().st_size / 1e6:.1f} MB; {path.with_name("report.md")}')

@@ -8,6 +8,7 @@
 """
 
 import collections
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -19,10 +20,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 
+from mem1_jax import storage
 from mem1_jax.parallel import multihost
 
 JSONL, TENSORBOARD = 'metrics.jsonl', 'tensorboard'
@@ -55,50 +57,62 @@ class MetricsWriter:
 
   def __init__(self, run_dir: str | os.PathLike, tensorboard: bool = True,
                wandb: Mapping | None = None, resume_step: int | None = None):
-    self.path = pathlib.Path(run_dir) / JSONL
-    self._file = self._board = self._wandb = None
+    folder = storage.path(run_dir)
+    self.path = folder / JSONL
+    self._lines = self._board = self._wandb = None
     if not multihost.is_main():
       return
-    self.path.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    self._events = storage.Staged(folder / TENSORBOARD)
     if self.path.exists():
       _drop_after(self.path, math.inf if resume_step is None else resume_step)
-    self._file = self.path.open('a')
+    self._lines = storage.Lines(self.path)
     if tensorboard:
       import tensorboardX  # takes a second to import
       purge_step = None if resume_step is None else resume_step + 1
-      self._board = tensorboardX.SummaryWriter(
-          str(self.path.parent / TENSORBOARD), purge_step=purge_step)
-    if wandb is not None:
-      self._wandb = _start_wandb(self.path.parent, wandb)
+      self._board = tensorboardX.SummaryWriter(str(self._events.folder), purge_step=purge_step)
+    if wandb is not None:  # it sends its files to its own server
+      self._wandb = _start_wandb(None if storage.is_remote(folder) else folder, wandb)
 
   def write(self, step: int, scalars: Mapping) -> None:
     """Records numbers, numpy or jax scalars under `step` (waits for jax ones)."""
-    if self._file is None:
+    if self._lines is None:
       return
     values = {name: float(x) for name, x in scalars.items()}
     finite = {name: x if math.isfinite(x) else None for name, x in values.items()}
     line = {'step': int(step), 'time': time.time()} | finite
-    self._file.write(json.dumps(line, allow_nan=False) + '\n')
-    self._file.flush()
+    self._lines.add(json.dumps(line, allow_nan=False))
     if self._board is not None:
       for name, x in values.items():
         self._board.add_scalar(name, x, int(step))
       self._board.flush()
+      self._events.send()
     if self._wandb is not None:
       self._wandb.log(values, step=int(step))
 
   def close(self) -> None:
-    if self._file is not None:
-      self._file.close()
+    if self._lines is not None:
+      self._lines.close()
     if self._board is not None:
       self._board.close()
+      self._events.close()
     if self._wandb is not None:
       self._wandb.finish()
 
 
+@contextlib.contextmanager
+def profiled(folder: storage.Path, is_on: bool = True) -> Iterator[None]:
+  """Writes a trace for TensorBoard or Perfetto into that folder."""
+  if not is_on:
+    yield
+    return
+  with storage.staged(folder) as here, jax.profiler.trace(str(here)):
+    yield
+
+
 def read_metrics(run_dir: str | os.PathLike) -> list[dict]:
   """The lines of `metrics.jsonl`; a last one that was cut short is left out."""
-  lines = (pathlib.Path(run_dir) / JSONL).read_text().split('\n')
+  lines = (storage.path(run_dir) / JSONL).read_text().split('\n')
   return [json.loads(line) for line in lines[:-1]]  # a whole line ends with a newline
 
 
@@ -124,21 +138,19 @@ def reward_gain(steps: Sequence[Mapping]) -> dict[str, float]:
   return found
 
 
-def _drop_after(path: pathlib.Path, step: float) -> None:
+def _drop_after(path: storage.Path, step: float) -> None:
   kept = [line for line in read_metrics(path.parent) if line['step'] <= step]
-  # Written beside and renamed: a kill here must not lose the history.
-  new = path.with_suffix('.tmp')
-  new.write_text(''.join(json.dumps(line) + '\n' for line in kept))
-  new.replace(path)
+  # A kill here must not lose the history.
+  storage.write_whole(path, ''.join(json.dumps(line) + '\n' for line in kept))
 
 
-def _start_wandb(run_dir: pathlib.Path, settings: Mapping):
+def _start_wandb(run_dir: pathlib.Path | None, settings: Mapping):
   try:
     import wandb
   except ImportError as error:
     raise ValueError('the config asks for wandb, which is not installed; pip install wandb, or '
                      'leave it out of the config') from error
-  return wandb.init(dir=str(run_dir), **settings)
+  return wandb.init(dir=run_dir and str(run_dir), **settings)
 
 
 class CompileCounter:
@@ -202,7 +214,7 @@ def describe_run(run_dir: str | os.PathLike, config_text: str, seed: int,
   """
   if not multihost.is_main():
     return {}
-  run_dir = pathlib.Path(run_dir)
+  run_dir = storage.path(run_dir)
   run_dir.mkdir(parents=True, exist_ok=True)
   start = {
       'time': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),

@@ -8,15 +8,17 @@ again. `told` is what was counted (searches, a server's tokens) since the line b
 """
 
 import json
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from mem1_jax import storage
+
 Told = dict[str, Any]
 _SHOWN = 8  # knobs that differ
+_EVERY_S = 30.0  # between two writes into a bucket
 
 
-def path_of(cell: pathlib.Path) -> pathlib.Path:
+def path_of(cell: storage.Path) -> storage.Path:
   """NAME-N.json → NAME-N.partial, which reports pass over."""
   return cell.with_suffix('.partial')
 
@@ -44,7 +46,7 @@ def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
           if name in there and there[name] != wanted[name]]
 
 
-def check(path: pathlib.Path, there: Mapping[str, Any], wanted: Mapping[str, Any]):
+def check(path: storage.Path, there: Mapping[str, Any], wanted: Mapping[str, Any]):
   """Raises ValueError where what is there was made by another config or model, and how it differs."""
   if found := differences(there, wanted):
     more = f' and {len(found) - _SHOWN} more' if len(found) > _SHOWN else ''
@@ -67,11 +69,11 @@ class PartialCell:
     ValueError: the file is of another run, or damaged.
   """
 
-  def __init__(self, path: pathlib.Path, made_by: Mapping[str, Any]):
+  def __init__(self, path: storage.Path, made_by: Mapping[str, Any]):
     self._path, self._made_by = path, made_by
     self.records: dict[int, dict[str, Any]] = {}
     self.told: Told = {}
-    self._num_bytes, self._file = 0, None
+    self._whole, self._lines = '', None
     if path.exists():
       self._read(path.read_bytes())
 
@@ -88,13 +90,13 @@ class PartialCell:
       except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f'{self._path}, line {number} is damaged ({error!r}); delete the line, or '
                          'the file') from error
-    self._num_bytes = len(whole) + 1 if whole else 0
+    self._whole = f'{whole.decode()}\n' if whole else ''
 
   def open(self):
     """Makes ready to add; by one process alone."""
-    self._file = self._path.open('ab')
-    self._file.truncate(self._num_bytes)
-    if not self._num_bytes:
+    storage.write_whole(self._path, self._whole)
+    self._lines = storage.Lines(self._path, _EVERY_S)
+    if not self._whole:
       self._write({'made_by': self._made_by})
 
   def add(self, index: int, record: Mapping[str, Any], told: Mapping[str, Any]):
@@ -104,14 +106,13 @@ class PartialCell:
     self.records[index] = json.loads(json.dumps(record))
 
   def _write(self, line: Mapping[str, Any]):
-    self._file.write(json.dumps(line).encode() + b'\n')
-    self._file.flush()
+    self._lines.add(json.dumps(line))
 
   def close(self):
     """Stops adding."""
-    if self._file:
-      self._file.close()
-      self._file = None
+    if self._lines:
+      self._lines.close()
+      self._lines = None
 
   def remove(self):
     """Once its cell is whole."""

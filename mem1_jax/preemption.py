@@ -1,4 +1,4 @@
-"""A run that is told to end: SIGTERM, which a cloud, a batch system or a user sends before the kill.
+"""A run that is told to end by SIGTERM, which a cloud or a batch system sends before the kill.
 
     SIGTERM → the notice is heard → all processes leave the rollout at the same tick → the last
     completed iteration is saved → status 75, "start me again with --resume"

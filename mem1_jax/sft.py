@@ -8,7 +8,6 @@ Both kinds of examples are packed by the same layout that PPO trains on.
 import dataclasses
 import itertools
 import logging
-import pathlib
 import queue
 import threading
 import time
@@ -20,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mem1_jax import assemble, checkpoint, domains, optim, preemption, progress
+from mem1_jax import assemble, checkpoint, domains, optim, preemption, progress, storage
 from mem1_jax.arrays import overlay
 from mem1_jax.data.atlas.labels import LABELS
 from mem1_jax.data.drills import DrillMaker, cluttered
@@ -230,7 +229,7 @@ def make_step(policy: Any, optimizer: Any, num_valid: int, shardings: tuple[Any,
 
 
 @preemption.listening()
-def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False) -> pathlib.Path:
+def run(config: Any, workdir: storage.Path, is_resumed: bool = False) -> storage.Path:
   """Trains for `sft.steps`; returns the folder of the parameters, `workdir/params`.
 
   Adapters are merged there: PPO from that folder has the supervised model as its base.

@@ -9,7 +9,6 @@ resumed run continues bit for bit, since all randomness is folded by
 
 import contextlib
 import dataclasses
-import pathlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,14 +16,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from mem1_jax import assemble, domains, optim, preemption, progress
+from mem1_jax import assemble, domains, optim, preemption, progress, storage
 from mem1_jax.arrays import Array, Params, TrainState, overlay
 from mem1_jax.checkpoint import Checkpointer, check_origin, check_resumed
 from mem1_jax.data.compose import Composer
 from mem1_jax.evaluate import Evaluator, aggregate, write_records
 from mem1_jax.measures import rollout_metrics
 from mem1_jax.memory import layout
-from mem1_jax.metrics import CompileCounter, MetricsWriter, describe_run
+from mem1_jax.metrics import CompileCounter, MetricsWriter, describe_run, profiled
 from mem1_jax.model import Critic, Policy, build_critic, lora, precision, quantize
 from mem1_jax.parallel import multihost, sharding
 from mem1_jax.retrieval import metrics_of
@@ -211,7 +210,7 @@ def learn(trainer: Trainer, trajectories: list[Trajectory]) -> dict[str, float]:
                     'update_tokens_per_s': num_tokens / seconds}
 
 
-def evaluate(trainer: Trainer, workdir: pathlib.Path) -> dict[str, float]:
+def evaluate(trainer: Trainer, workdir: storage.Path) -> dict[str, float]:
   """Greedy validation of the current policy; writes a few trajectories."""
   config = trainer.config
   trajectories, _ = trainer.evaluator.run(
@@ -223,14 +222,14 @@ def evaluate(trainer: Trainer, workdir: pathlib.Path) -> dict[str, float]:
 
 
 @preemption.listening()
-def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False, profile: int = 0) -> Trainer:
+def run(config: Any, workdir: storage.Path, is_resumed: bool = False, profile: int = 0) -> Trainer:
   """Trains for `ppo.iterations`; the run folder has the rest. Returns the trained state.
 
   Args:
     config: configs/base.py.
     workdir: the run folder.
     is_resumed: continue from the newest checkpoint, if there is one.
-    profile: iteration to trace, counted from 1, for TensorBoard or Perfetto; 0 for none.
+    profile: iteration to trace, counted from 1; 0 for none.
 
   Raises:
     FileExistsError: the folder has checkpoints and the run is not a resumed one.
@@ -254,8 +253,7 @@ def run(config: Any, workdir: pathlib.Path, is_resumed: bool = False, profile: i
         saved_if_told(trainer, checkpoints, lambda: metrics)):
     while metrics or trainer.iteration < total:
       if not metrics:
-        with (jax.profiler.trace(str(workdir / 'profile'))
-              if trainer.iteration + 1 == profile else contextlib.nullcontext(),
+        with (profiled(workdir / 'profile', trainer.iteration + 1 == profile),
               bar.part('episodes', config.ppo.tasks * config.ppo.samples) as part):
           metrics = iterate(trainer, next(feed), progress.of_episodes(part))
       is_last = trainer.iteration == total
@@ -322,7 +320,7 @@ def saved_if_told(trainer: Trainer, checkpoints: Checkpointer,
         checkpoints.directory.parent, 'iteration', trainer.iteration)) from error
 
 
-def best_policy(trainer: Trainer, workdir: pathlib.Path, is_merged: bool = True) -> Params:
+def best_policy(trainer: Trainer, workdir: storage.Path, is_merged: bool = True) -> Params:
   """The policy with the best validation score, or the last one if none was evaluated.
 
   Its adapters, if any, are merged into the base, or come alone where not is_merged.

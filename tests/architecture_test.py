@@ -25,25 +25,26 @@ ARROWS = {
     'text': _HOST,
     'retrieval': _HOST,
     'data': _HOST,
-    'report': {'types', 'env'},  # env: its rule says which answers are right
+    'report': {'types', 'env', 'storage'},  # env: its rule says which answers are right
     'env': {'types', 'text', 'retrieval'},
     'agents': {'types', 'text', 'memory', 'retrieval'},
     'model': {'types', 'arrays', 'ops', 'parallel'},
     'rl': {'types', 'arrays', 'ops', 'parallel'},
     'progress': {'types', 'parallel'},
     'preemption': {'types', 'parallel'},
+    'storage': set(),
     'optim': {'types', 'arrays', 'parallel'},
-    'checkpoint': {'types', 'arrays', 'parallel'},
-    'metrics': {'types', 'arrays', 'parallel'},
+    'checkpoint': {'types', 'arrays', 'parallel', 'storage'},
+    'metrics': {'types', 'arrays', 'parallel', 'storage'},
     'rollout': {
         'types', 'arrays', 'parallel', 'ops', 'memory', 'text', 'retrieval', 'env', 'agents',
         'model', 'preemption',
     },
-    'initial': {'types', 'arrays', 'parallel', 'checkpoint', 'model', 'text'},
+    'initial': {'types', 'arrays', 'parallel', 'storage', 'checkpoint', 'model', 'text'},
     'search': {'types', 'retrieval', 'data', 'index', 'initial', 'progress'},
     # Fetches an encoder and shows progress, which retrieval/ knows nothing of.
     'index': {'types', 'initial', 'metrics', 'progress', 'retrieval'},
-    'partial_cell': set(),
+    'partial_cell': {'storage'},
     # Puts the parts together for the commands below it.
     'cells': ANYTHING, 'judge': ANYTHING,
     'assemble': ANYTHING, 'domains': ANYTHING, 'endpoint': ANYTHING,

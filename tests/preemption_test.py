@@ -1,4 +1,4 @@
-"""A run that is told to end is saved, and goes on as if nothing had happened; real signals, no waits."""
+"""A run that is told to end is saved, and goes on as if nothing had happened. Real signals."""
 
 import json
 import os

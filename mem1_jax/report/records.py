@@ -9,10 +9,9 @@ import dataclasses
 import itertools
 import json
 import math
-import pathlib
 from typing import Any
 
-from mem1_jax import types
+from mem1_jax import storage, types
 from mem1_jax.env import rewards
 from mem1_jax.report import release
 
@@ -32,12 +31,12 @@ class Reading:
     problems: a line of text for each line that could not be read.
   """
 
-  path: pathlib.Path
+  path: storage.Path
   records: tuple[dict[str, Any], ...]
   problems: tuple[str, ...] = ()
 
 
-def read(path: pathlib.Path) -> Reading:
+def read(path: storage.Path) -> Reading:
   """All trajectories of a .jsonl.
 
   Raises:
@@ -56,7 +55,7 @@ def read(path: pathlib.Path) -> Reading:
   return Reading(path, tuple(records), tuple(problems))
 
 
-def read_one(path: pathlib.Path, index: int) -> dict[str, Any]:
+def read_one(path: storage.Path, index: int) -> dict[str, Any]:
   """The trajectory on line `index`, from 0; blank lines are not counted.
 
   Raises:
@@ -75,7 +74,7 @@ def read_one(path: pathlib.Path, index: int) -> dict[str, Any]:
                    f'{path} has no trajectory: it is empty; evaluate at least one task')
 
 
-def is_file_of(path: pathlib.Path) -> bool:
+def is_file_of(path: storage.Path) -> bool:
   """Whether a file looks like one of trajectories, from its first lines; False where it is not."""
   if not path.is_file():
     return False
@@ -89,13 +88,13 @@ def is_file_of(path: pathlib.Path) -> bool:
   return False
 
 
-def _lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
+def _lines(path: storage.Path) -> Iterator[tuple[int, str]]:
   """(number from 1, line) of the lines that are not blank. Only line feeds end a line: JSON may
   hold U+2028, where str.splitlines would cut."""
-  with path.open(encoding='utf-8', errors='replace', newline='\n') as file:
+  with path.open('rb') as file:
     for number, line in enumerate(file, 1):
       if line.strip():
-        yield number, line
+        yield number, line.decode('utf-8', errors='replace')
 
 
 def parse(line: str, name: str = '') -> dict[str, Any]:

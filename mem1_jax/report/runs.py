@@ -13,10 +13,10 @@ import itertools
 import json
 import math
 import os
-import pathlib
 import re
 from typing import Any
 
+from mem1_jax import storage
 from mem1_jax.report import intervals, records
 
 _CELL = re.compile(r'(.+)-(\d+)')
@@ -74,7 +74,7 @@ class Found:
     return [cell for cell in self.cells if not cell.is_sample]
 
 
-def find(paths: Sequence[pathlib.Path]) -> Found:
+def find(paths: Sequence[storage.Path]) -> Found:
   """Everything in run folders, or files of trajectories.
 
   Raises:
@@ -101,24 +101,24 @@ def find(paths: Sequence[pathlib.Path]) -> Found:
   return Found(tuple(order), tuple(curves), tuple(origins), tuple(problems))
 
 
-def _names(paths: Sequence[pathlib.Path]) -> list[str]:
+def _names(paths: Sequence[storage.Path]) -> list[str]:
   """The shortest ends of the paths that tell them apart."""
-  parts = [path.resolve().with_suffix('').parts if path.is_file() else path.resolve().parts
-           for path in paths]
+  whole = [path if storage.is_remote(path) else path.resolve() for path in paths]
+  parts = [path.with_suffix('').parts if path.is_file() else path.parts for path in whole]
   for length in itertools.count(1):
     names = ['/'.join(part[-length:]) for part in parts]
     if len(set(names)) == len(set(parts)) or length > max(map(len, parts)):
       return names
 
 
-def _in_folder(folder: pathlib.Path, run: str):
+def _in_folder(folder: storage.Path, run: str):
   """(cells, curves, origins, problems) of one run folder."""
   files = sorted(_files(folder))
   cells, curves, origins, problems = [], [], [], []
   holders = {file.parent for file in files if _means(file) is not None
              or file.parent.name != 'samples' and _has_trajectories(file)}
 
-  def name(file: pathlib.Path) -> str:
+  def name(file: storage.Path) -> str:
     inside = file.parent.relative_to(folder).as_posix()
     return run if inside == '.' else f'{run}/{inside}'
 
@@ -145,17 +145,19 @@ def _in_folder(folder: pathlib.Path, run: str):
   return cells, curves, origins, problems
 
 
-def _files(folder: pathlib.Path) -> Iterable[pathlib.Path]:
-  for parent, folders, names in os.walk(folder):
-    folders[:] = [f for f in folders if f not in _PASSED_OVER and not f.startswith('.')]
-    yield from (pathlib.Path(parent, n) for n in names if n.endswith(('.json', '.jsonl')))
+def _files(folder: storage.Path) -> Iterable[storage.Path]:
+  for entry in folder.iterdir():
+    if entry.name.endswith(('.json', '.jsonl')):
+      yield entry
+    elif not (entry.name in _PASSED_OVER or entry.name.startswith('.') or os.path.islink(entry)):
+      yield from _files(entry) if entry.is_dir() else ()
 
 
-def _has_trajectories(file: pathlib.Path) -> bool:
+def _has_trajectories(file: storage.Path) -> bool:
   return file.suffix == '.jsonl' and file.name != 'metrics.jsonl' and records.is_file_of(file)
 
 
-def _means(file: pathlib.Path) -> dict[str, float] | None:
+def _means(file: storage.Path) -> dict[str, float] | None:
   """The numbers of a cell's file; None if it is none."""
   if file.suffix != '.json' or not _CELL.fullmatch(file.stem):
     return None
@@ -164,7 +166,7 @@ def _means(file: pathlib.Path) -> dict[str, float] | None:
   return records.numbers(found) if is_cell else None
 
 
-def _json(file: pathlib.Path) -> Any:
+def _json(file: storage.Path) -> Any:
   """What a file says; None where it is not there or no JSON."""
   if not file.exists():
     return None
@@ -190,7 +192,7 @@ def _cells_of(run: str, reading: records.Reading, stem: str, is_sample: bool = F
   return cells
 
 
-def _disagreements(file: pathlib.Path, cells: Sequence[Cell]) -> list[str]:
+def _disagreements(file: storage.Path, cells: Sequence[Cell]) -> list[str]:
   """Where the means of NAME-N.json are not those of its trajectories, which are what is shown."""
   means = _means(file.with_suffix('.json'))
   if not means or len(cells) != 1:
@@ -201,7 +203,7 @@ def _disagreements(file: pathlib.Path, cells: Sequence[Cell]) -> list[str]:
           if key in found and not math.isclose(means[key], found[key], abs_tol=1e-6)]
 
 
-def _curve(file: pathlib.Path) -> tuple[dict[str, list[tuple[float, float]]], list[str]]:
+def _curve(file: storage.Path) -> tuple[dict[str, list[tuple[float, float]]], list[str]]:
   """({name: points}, problems) of a metrics.jsonl."""
   lines, problems = {}, []
   for number, line in enumerate(file.read_text(encoding='utf-8').split('\n'), 1):
@@ -220,7 +222,7 @@ def _curve(file: pathlib.Path) -> tuple[dict[str, list[tuple[float, float]]], li
   return lines, problems
 
 
-def _origin(file: pathlib.Path, name: str) -> list[str]:
+def _origin(file: storage.Path, name: str) -> list[str]:
   """Where a run's numbers come from, of run.json or a quickstart's summary.json."""
   found = _json(file)
   if not isinstance(found, dict):

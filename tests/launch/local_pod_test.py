@@ -51,8 +51,8 @@ class Pod:
   def run(self, *plan, **settings):
     (self.folder / 'plan').write_text('\n'.join([*plan, '']))
     return subprocess.run(
-        ['bash', 'launch/local_pod.sh', '2', '--', 'train', f'--workdir={self.folder}/run'], cwd=ROOT,
-        env={'PATH': os.environ['PATH'], 'HERE': str(self.folder), 'GRACE_S': '0',
+        ['bash', 'launch/local_pod.sh', '2', '--', 'train', f'--workdir={self.folder}/run'],
+        cwd=ROOT, env={'PATH': os.environ['PATH'], 'HERE': str(self.folder), 'GRACE_S': '0',
              'VENV': str(self.folder / 'venv'), 'RESTART_DELAY_S': '0', **settings},
         capture_output=True, text=True, check=False)
 
@@ -96,9 +96,11 @@ def test_it_gives_up_after_restarts_without_progress(pod):
 
 def test_the_commands_are_printed_and_bad_ones_are_refused(pod):
   done = pod.run(DRY_RUN='1')
-  assert [line.partition('JAX_PROCESS_ID=')[2][0] for line in done.stdout.splitlines()] == ['0', '1']
+  processes = [line.partition('JAX_PROCESS_ID=')[2][0] for line in done.stdout.splitlines()]
+  assert processes == ['0', '1']
   assert not (pod.folder / 'run').exists()
-  for arguments, message in (([], 'launch/local_pod.sh 2 -- train'), (['2', '--', 'train'], 'add --workdir')):
+  for arguments, message in (([], 'launch/local_pod.sh 2 -- train'),
+                             (['2', '--', 'train'], 'add --workdir')):
     refused = subprocess.run(['bash', 'launch/local_pod.sh', *arguments], cwd=ROOT, text=True,
                              capture_output=True, check=False)
     assert refused.returncode and message in refused.stderr
@@ -169,6 +171,7 @@ def test_a_pod_whose_process_is_killed_ends_as_if_it_had_not_been(tmp_path):
     said = pod.stderr.read()
     assert pod.wait() == 0, said
   assert 'process 1 ended with status 137' in said and 'started again with --resume' in said
-  jax.tree.map(np.testing.assert_array_equal, *map(last_state, (tmp_path / 'whole', tmp_path / 'killed')))
+  states = [last_state(tmp_path / name) for name in ('whole', 'killed')]
+  jax.tree.map(np.testing.assert_array_equal, *states)
   assert numbers(tmp_path / 'killed') == numbers(tmp_path / 'whole')
   assert [line['step'] for line in metrics.read_metrics(tmp_path / 'killed')] == [1, 2, 3, 4]
