@@ -23,3 +23,13 @@ def tiny_config():
   c.log.tensorboard = False
   c.sft.steps, c.sft.rows_per_step, c.sft.log_every, c.sft.checkpoint_every = 4, 2, 1, 2
   return c
+
+
+def training_config(iterations, *mesh):
+  """The tiny config with slots and rows that several devices share."""
+  config = tiny_config()
+  config.mesh.data, config.mesh.fsdp, config.mesh.tensor = mesh
+  config.rollout.num_slots, config.ppo.num_rows = 4, 8
+  config.ppo.tasks, config.ppo.micro_rows, config.ppo.iterations = 6, 2, iterations
+  config.checkpoint.every = 1
+  return config

@@ -15,6 +15,7 @@ import pytest
 from mem1_jax import metrics, train
 from mem1_jax.checkpoint import Checkpointer
 from tests.preemption_test import numbers
+from tests.tiny import training_config
 from tests.xla_flags import xla_flags
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -112,7 +113,7 @@ _CONFIG = '''
 import os, pathlib, time
 from mem1_jax import train
 from mem1_jax.rollout import collect
-from tests.parallel.multihost_worker import training_config
+from tests.tiny import training_config
 
 MARKER = pathlib.Path({marker!r})
 
@@ -151,7 +152,6 @@ def start(folder, name):
 def last_state(folder):
   keeper = Checkpointer(folder / 'checkpoints', 2, train._BEST)
   assert keeper.steps()[-1] == 4
-  from tests.parallel.multihost_worker import training_config
   like = jax.eval_shape(lambda: train.build(training_config(4, 1, 1, 1)).state)
   return keeper.restore_latest(like)[0]
 

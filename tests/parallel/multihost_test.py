@@ -14,7 +14,8 @@ import pytest
 
 from mem1_jax import checkpoint, evaluate, metrics, sft, train
 from mem1_jax.parallel import multihost
-from tests.parallel import multihost_worker, programs
+from tests.parallel import programs
+from tests.tiny import training_config
 from tests.xla_flags import xla_flags
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -109,7 +110,7 @@ def test_an_episode_that_goes_on_keeps_no_host_waiting(tmp_path):
 def alone(tmp_path_factory):
   """A training of four iterations by one process."""
   folder = tmp_path_factory.mktemp('alone')
-  train.run(multihost_worker.training_config(4, 1, 1, 1), folder)
+  train.run(training_config(4, 1, 1, 1), folder)
   return folder
 
 
@@ -131,14 +132,14 @@ def same_metrics(one, many):
 @pytest.mark.slow
 def test_a_run_goes_from_one_process_to_two_and_back(tmp_path, alone):
   folder = tmp_path / 'run'
-  train.run(multihost_worker.training_config(1, 1, 1, 1), folder)
+  train.run(training_config(1, 1, 1, 1), folder)
   both = run('resume', tmp_path, num_devices=1)
   for found in both:
     assert (found['iteration'], found['next_index']) == (3, 18)
     assert len(found['steps']) > 6  # both have their share
   steps = [tuple(step) for found in both for step in found['steps']]
   assert len(set(steps)) == len(steps)  # none is taken twice
-  trainer = train.run(multihost_worker.training_config(4, 1, 1, 1), folder, is_resumed=True)
+  trainer = train.run(training_config(4, 1, 1, 1), folder, is_resumed=True)
   assert trainer.iteration == 4
   same_metrics(alone, folder)
   starts = json.loads((folder / 'run.json').read_text())['starts']
@@ -159,7 +160,7 @@ def test_a_notice_to_one_process_ends_both_at_the_same_iteration(tmp_path, alone
 @pytest.mark.slow
 def test_supervised_training_and_evaluation(tmp_path):
   cells, _ = run('commands', tmp_path, num_devices=1)
-  config = multihost_worker.training_config(1, 1, 1, 1)
+  config = training_config(1, 1, 1, 1)
   config.lora.rank = 2
   one, _ = checkpoint.load_params(sft.run(config, tmp_path / 'one'))
   many, _ = checkpoint.load_params(tmp_path / 'sft/params')

@@ -28,7 +28,7 @@ from mem1_jax.rollout.collect import Collector  # noqa: E402
 from mem1_jax.rollout.sampling import sampling  # noqa: E402
 from tests.parallel import programs  # noqa: E402
 from tests.rollout import collect_test, fakes  # noqa: E402
-from tests.tiny import tiny_config  # noqa: E402
+from tests.tiny import tiny_config, training_config  # noqa: E402
 
 
 def helpers(folder):
@@ -120,16 +120,6 @@ def _collect(mesh):
     return collector.run(params, [collect_test.job(i) for i in range(5)],
                          sampling(is_greedy=True, max_tokens=8), on_done=on_done)
   return run
-
-
-def training_config(iterations, *mesh):
-  """The tiny config with slots and rows that several devices share."""
-  config = tiny_config()
-  config.mesh.data, config.mesh.fsdp, config.mesh.tensor = mesh
-  config.rollout.num_slots = config.ppo.num_rows = 4
-  config.ppo.tasks, config.ppo.micro_rows, config.ppo.iterations = 6, 2, iterations
-  config.checkpoint.every = 1
-  return config
 
 
 def counted_steps():
