@@ -73,7 +73,6 @@ class Collector:
     self._owner = owners[::engine.slots_per_group]  # of each group
     self._timing = Timing(engine.num_groups * engine.refill_rows, engine.config.num_slots,
                           is_lockstep)
-    self._count = jax.jit(lambda x_nc: x_nc.sum(0), out_shardings=engine.whole)
 
   def run(self, params: Params, jobs: Iterable[Job], options: Sampling, iteration: int = 0,
           on_done: Callable[[Trajectory], None] = lambda _: None,
@@ -140,7 +139,7 @@ class Collector:
     array = np.zeros((self._engine.num_groups, len(counts)), np.int32)
     if run.groups:
       array[run.groups[0].number] = list(counts.values())
-    total = jax.device_get(self._count(multihost.put_rows(array, self._engine.rows)))
+    total = jax.device_get(self._engine.count(multihost.put_rows(array, self._engine.rows)))
     return dict(zip(counts, total.tolist()))
 
   def _tick(self, run: Run) -> Tick:

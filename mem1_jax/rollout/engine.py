@@ -75,6 +75,7 @@ class Engine:
       device has.
     params: the shardings of the parameters.
     state, state_shardings: shapes and shardings of (store, slots).
+    count: sums over groups of numbers that the hosts have, [groups, n] → [n].
   """
 
   def __init__(self, policy: Any, config: EngineConfig, token_bytes, eos_id: int, pad_id: int,
@@ -100,6 +101,8 @@ class Engine:
         lambda desk, questions, row: cache_lib.copy(desk, None, questions, row),
         (slots.cache, slots.cache, self.rows), slots.cache)
     self._put = self._by_group(decode.put, (slots, self.rows, slots), slots)
+    # Of the engine, not of those who run it: a second one of them must compile nothing.
+    self.count = jax.jit(lambda x_nc: x_nc.sum(0), out_shardings=whole)
     self.init = jax.jit(self._empty, out_shardings=(store, slots))
     self._read = jax.jit(
         self._read_program, donate_argnums=1, in_shardings=(params, store, self.rows),
