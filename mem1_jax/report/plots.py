@@ -18,6 +18,7 @@ STYLES = {
     'full_context': {'color': '#D55E00', 'marker': '^', 'linestyle': '-'},
 }
 DPI = 150
+_SMOOTHED = 20  # steps from which on a curve has a running mean
 # The sft curves are named by what was trained: the agent before PPO, and full context.
 CURVES = {'ppo': ('reward', 'em'), 'sft': ('mem1', 'full_context')}
 
@@ -122,24 +123,28 @@ def peak_tokens(agents: Mapping) -> figure.Figure:
 def smoothed(values: Sequence[float]) -> np.ndarray:
   """Centred running mean, its window a tenth of the curve; shorter at both ends."""
   values = np.asarray(values, np.float64)
-  half = len(values) // 20
+  half = len(values) // _SMOOTHED
   return np.array([
       values[max(0, i - half) : i + half + 1].mean() for i in range(len(values))
   ])  # fmt: skip
 
 
 def ppo_curve(curve: Mapping) -> figure.Figure:
-  """Reward per PPO step, raw and smoothed; training EM where it was recorded."""
+  """Reward per PPO step, and of longer runs smoothed, too; training EM where it was recorded."""
   names = [name for name in CURVES['ppo'] if name in curve]
   picture, panels = _axes(len(names), 'PPO on tasks of at most 2 objectives')
   for panel, name in zip(panels, names, strict=True):
     color = STYLES['mem1_ppo']['color']
+    panel.set_xlabel('PPO step')
+    panel.set_ylabel({'reward': 'mean reward of an episode', 'em': 'EM of training episodes'}[name])
+    panel.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    if len(curve[name]) < _SMOOTHED:
+      panel.plot(curve['step'], curve[name], color=color, linewidth=2, marker='o', markersize=4)
+      continue
     panel.plot(curve['step'], curve[name], color=color, alpha=0.35, linewidth=1, label='step')
     panel.plot(
         curve['step'], smoothed(curve[name]), color=color, linewidth=2, label='running mean'
     )
-    panel.set_xlabel('PPO step')
-    panel.set_ylabel({'reward': 'mean reward of an episode', 'em': 'EM of training episodes'}[name])
     panel.legend(frameon=False, fontsize=9, loc='lower right')
   return picture
 

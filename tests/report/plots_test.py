@@ -53,6 +53,13 @@ def test_ppo_curve_draws_em_only_where_there_is_one():
   assert len(plots.ppo_curve({'step': [1], 'reward': [0.0], 'em': [0.0]}).axes) == 2
 
 
+def test_a_short_ppo_curve_has_no_running_mean():
+  short, long = (plots.ppo_curve({'step': list(range(n)), 'reward': list(range(n))}).axes[0]
+                 for n in (19, 20))
+  assert len(short.get_lines()) == 1 and short.get_legend() is None
+  assert set(lines(long)) == {'step', 'running mean'}
+
+
 def test_sft_curve_of_both_agents():
   curves = {a: {'step': [1, 2], 'loss': [2.0, 0.5]} for a in ('mem1', 'full_context')}
   (panel,) = plots.sft_curve(curves).axes
