@@ -13,7 +13,7 @@ import types
 import urllib.parse
 from unittest import mock
 
-from etils.epath import backend
+from etils.epath import backend, gpath
 import fsspec
 from fsspec.implementations import memory
 from orbax.checkpoint._src.path import gcs_utils
@@ -99,6 +99,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     pass
 
 
+def without_tensorflow():
+  """etils reads buckets by fsspec meanwhile; its own switch is read once in a process."""
+  return mock.patch.object(gpath, '_is_tf_installed', lambda: False)
+
+
 @contextlib.contextmanager
 def serving():
   """gs://… is here meanwhile; it begins empty."""
@@ -112,8 +117,8 @@ def serving():
   kind = mock.patch.object(gcs_utils, 'is_hierarchical_namespace_enabled', lambda path: False)
   package = mock.patch.dict(sys.modules, {'google.cloud.storage': types.ModuleType('storage')})
   try:
-    with known, kind, package, mock.patch.dict(os.environ, {
-        'EPATH_USE_TF': 'false', 'GOOGLE_AUTH_TOKEN_FOR_TESTING': 'none',
+    with known, kind, package, without_tensorflow(), mock.patch.dict(os.environ, {
+        'GOOGLE_AUTH_TOKEN_FOR_TESTING': 'none',
         'TENSORSTORE_GCS_HTTP_URL': f'http://localhost:{server.server_port}'}):
       yield Bucket
   finally:

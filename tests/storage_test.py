@@ -34,9 +34,8 @@ def test_what_is_no_place_for_a_run_is_refused():
 
 
 @pytest.mark.skipif(importlib.util.find_spec('gcsfs') is not None, reason='gcsfs is installed')
-def test_a_missing_package_is_named(monkeypatch, capsys):
-  monkeypatch.setenv('EPATH_USE_TF', 'false')
-  with pytest.raises(SystemExit) as error:
+def test_a_missing_package_is_named(capsys):
+  with bucket.without_tensorflow(), pytest.raises(SystemExit) as error:
     main.run(['train', '--workdir=gs://bucket/run', '--config.compilation_cache='])
   said = capsys.readouterr().err
   assert error.value.code == 2
