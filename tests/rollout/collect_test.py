@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from mem1_jax import types
+from mem1_jax import metrics, types
 from mem1_jax.env import environment, qa
 from mem1_jax.memory import state
 from mem1_jax.rollout import collect as collect_lib
@@ -164,6 +164,25 @@ def test_a_callback_hears_of_each_episode_once():
   trajectories, _ = collector.run(ANSWER, [job(i) for i in range(3)],
                                   sampling(is_greedy=True, max_tokens=8), on_done=seen.append)
   assert sorted(t.task.id for t in seen) == [t.task.id for t in trajectories]
+
+
+def test_a_second_collector_of_an_engine_compiles_nothing(monkeypatch):
+  """Training and validation have one each; what several processes add up is compiled once."""
+  over_all, sums = Collector._over_all, []
+
+  def of_two_processes(self, counts, run):
+    with monkeypatch.context() as patch:
+      patch.setattr(collect_lib.jax, 'process_count', lambda: 2)
+      sums.append(over_all(self, counts, run))
+    return sums[-1]
+
+  monkeypatch.setattr(Collector, '_over_all', of_two_processes)
+  engine = fakes.engine()
+  collect(ANSWER, [job(0)], Reader(), engine)
+  compiles, num_sums = metrics.CompileCounter(), len(sums)
+  collect(ANSWER, [job(0)], Reader(), engine)
+  assert len(sums) == 2 * num_sums > 0
+  compiles.assert_none()
 
 
 def timeless(trajectory):
