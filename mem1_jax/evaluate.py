@@ -1,17 +1,7 @@
 """How well and how cheaply an agent answers: greedy, over all trajectories.
 
-A model elsewhere (endpoint.py) may be sampled otherwise; a cell says how.
-
-Definitions (arXiv 2506.15841, with and without the question in the context):
-
-    em, f1        sums over a task's questions; a wrong number of answers scores 0; of a purchase:
-                  whether it is the very product that the goal was made from
-    reward        what the environment gave: em, or a purchase's score
-    peak_tokens   most tokens of any one context of the trajectory
-    dependency    sum over generated segments of (prefix + l / 2) * l, tokens²
-    search_…      of the whole cell, as shown_… and others that its world counts
-    seconds       wall time from an episode's first prefill to its last action,
-                  among the other episodes of its batch
+A model elsewhere (endpoint.py) may be sampled otherwise; a cell says how. What is measured:
+measures.py.
 """
 
 import contextlib
@@ -27,8 +17,8 @@ import jax
 
 from mem1_jax import assemble, cells, domains, endpoint, progress, storage
 from mem1_jax.arrays import Params
-from mem1_jax.env.rewards import score_answer
 from mem1_jax.judge import Judge
+from mem1_jax.measures import contexts, measure
 from mem1_jax.parallel import multihost
 from mem1_jax.partial_cell import Told, merged
 from mem1_jax.retrieval import metrics_of
@@ -42,52 +32,6 @@ from mem1_jax.types import Trajectory
 
 
 _EPISODES_OF_A_SLOT = 8  # of several processes, between which trajectories are kept
-
-
-def contexts(trajectory: Trajectory) -> list[tuple[int, int]]:
-  """(tokens read, tokens written) of each turn's context, the question included.
-
-  Where nothing is append-only, a turn's own context is all that it read beside the question.
-  """
-  question, read, sizes = len(trajectory.prompt), len(trajectory.prompt), []
-  for j, turn in enumerate(trajectory.turns):
-    new = len(turn.context.segment) if j else 0  # turn 0 reads nothing but the question
-    read = (read if trajectory.is_append_only else question) + new
-    sizes.append((read, len(turn.written)))
-    read += len(turn.written)
-  return sizes
-
-
-def measure(trajectory: Trajectory) -> dict[str, float]:
-  """The metrics of one trajectory."""
-  score = score_answer(trajectory.answer or '', trajectory.task)
-  sizes = contexts(trajectory)
-  # No turn: its server never answered.
-  peak = max((read + written for read, written in sizes), default=len(trajectory.prompt))
-  return {
-      'em': score.em,
-      'em_per_question': score.em / len(trajectory.task.questions),
-      'f1': score.f1,
-      'reward': trajectory.reward,
-      'answered': float(trajectory.answer is not None),
-      'peak_tokens': peak - len(trajectory.prompt),
-      'peak_tokens_with_question': peak,
-      'dependency': sum((read + written / 2) * written for read, written in sizes),
-      'turns': len(trajectory.turns),
-      'searches': trajectory.searches,
-      'search_outages': trajectory.outages,
-      'generated_tokens': sum(written for _, written in sizes),
-      'seconds': trajectory.seconds,
-  }
-
-
-def aggregate(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-  """Means over all trajectories, and how many they are.
-
-  Raises:
-    ValueError: for none.
-  """
-  return cells.means([measure(t) for t in trajectories])
 
 
 def max_tokens(config: Any, objectives: int) -> int:

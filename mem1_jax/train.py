@@ -20,8 +20,8 @@ from mem1_jax import assemble, domains, optim, preemption, progress, storage
 from mem1_jax.arrays import Array, Params, TrainState, overlay
 from mem1_jax.checkpoint import Checkpointer, check_origin, check_resumed
 from mem1_jax.data.compose import Composer
-from mem1_jax.evaluate import Evaluator, aggregate, write_records
-from mem1_jax.measures import rollout_metrics
+from mem1_jax.evaluate import Evaluator, write_records
+from mem1_jax.measures import aggregate, rollout_metrics
 from mem1_jax.memory import layout
 from mem1_jax.metrics import CompileCounter, MetricsWriter, describe_run, profiled
 from mem1_jax.model import Critic, Policy, build_critic, lora, precision, quantize

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mem1_jax import assemble, domains, endpoint, evaluate, main, partial_cell
+from mem1_jax import assemble, domains, endpoint, evaluate, main, measures, partial_cell
 from mem1_jax.configs import base
 from tests.rollout import model_server
 from tests.rollout.model_server import Experts, Greedy, ModelServer
@@ -55,8 +55,8 @@ def test_a_model_behind_an_endpoint_does_what_it_does_here(agent):
     assert remote_stats.num_turns == stats.num_turns
     for name in ('shown_passages', 'search_queries'):
       assert remote_stats.counts[name] == stats.counts[name] > TASKS
-    assert [evaluate.measure(t) | {'seconds': 0} for t in there] == [
-        evaluate.measure(t) | {'seconds': 0} for t in here]
+    assert [measures.measure(t) | {'seconds': 0} for t in there] == [
+        measures.measure(t) | {'seconds': 0} for t in here]
 
 
 @pytest.mark.parametrize('api', ['completions', 'chat'])

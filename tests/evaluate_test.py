@@ -1,4 +1,4 @@
-"""Peak, dependency and scores of trajectories made by hand; records for people."""
+"""Records of trajectories for people; cells of an evaluation, and going on after a stop."""
 
 import dataclasses
 import io
@@ -7,7 +7,7 @@ import json
 import pytest
 from rich.console import Console
 
-from mem1_jax import assemble, domains, evaluate, partial_cell, types
+from mem1_jax import assemble, domains, evaluate, measures, partial_cell, types
 from mem1_jax.agents import turns as turns_lib
 from mem1_jax.memory import state
 from mem1_jax.metrics import CompileCounter
@@ -47,24 +47,6 @@ def episode(is_append_only, answer='Oslo; 46', lengths=(2, 3, 4)):
   return types.Trajectory(TASK, PROMPT, tuple(turns), is_append_only, 0, answer, 2, 1.5)
 
 
-def test_constant_memory_by_hand():
-  # Contexts: 3 | 3 + 2 + 1 = 6 | 3 + 3 + 1 = 7, then 2, 3 and 4 are written.
-  assert evaluate.contexts(episode(False)) == [(3, 2), (6, 3), (7, 4)]
-  measured = evaluate.measure(episode(False))
-  assert measured['peak_tokens_with_question'] == 11
-  assert measured['peak_tokens'] == 8
-  assert measured['dependency'] == (3 + 1) * 2 + (6 + 1.5) * 3 + (7 + 2) * 4
-  assert measured['generated_tokens'] == 9
-  assert (measured['turns'], measured['searches'], measured['seconds']) == (3, 2, 1.5)
-
-
-def test_full_context_by_hand():
-  assert evaluate.contexts(episode(True)) == [(3, 2), (6, 3), (10, 4)]
-  measured = evaluate.measure(episode(True))
-  assert (measured['peak_tokens_with_question'], measured['peak_tokens']) == (14, 11)
-  assert measured['dependency'] == (3 + 1) * 2 + (6 + 1.5) * 3 + (10 + 2) * 4
-
-
 def rereading():
   """Reads turn 0 and 1 again at turn 2, then turn 2 and something new, with turn 0 again."""
   whole = episode(False, lengths=(2, 3, 4, 1))
@@ -77,14 +59,6 @@ def rereading():
   return dataclasses.replace(whole, turns=turns)
 
 
-def test_turns_that_are_read_again_count_again():
-  # Contexts: 3 | 3 + 2 + 1 | 3 + (3 + 3) + 1 | 3 + (3 + 4) + 2, then 2, 3, 4 and 1 are written.
-  assert evaluate.contexts(rereading()) == [(3, 2), (6, 3), (10, 4), (12, 1)]
-  measured = evaluate.measure(rereading())
-  assert (measured['peak_tokens_with_question'], measured['peak_tokens']) == (14, 11)
-  assert measured['dependency'] == (3 + 1) * 2 + (6 + 1.5) * 3 + (10 + 2) * 4 + (12 + .5) * 1
-
-
 def test_a_record_of_turns_that_are_read_again_drops_what_is_not():
   turns = evaluate.record(rereading(), Letters())['turns']
   zero, one, two = 'i20 i20 i30 ', 'i40 i40 i40 i31 ', 'i60 i60 i60 i60 '
@@ -92,29 +66,6 @@ def test_a_record_of_turns_that_are_read_again_drops_what_is_not():
   assert turns[2]['saw'] == 'i10 i11 i12 ' + zero + one
   assert turns[3]['saw'] == 'i10 i11 i12 ' + zero + two + 'i32 i33 '
   assert [turn['tokens_in_context'] for turn in turns] == [5, 9, 14, 13]
-
-
-def test_scores():
-  measured = evaluate.measure(episode(False))
-  assert (measured['em'], measured['em_per_question'], measured['f1']) == (1.0, 0.5, 1.0)
-  assert (measured['answered'], measured['reward']) == (1.0, 1.0)
-  for answer in ('Oslo', 'Oslo; 47; x', ''):  # a wrong number of answers
-    assert evaluate.measure(episode(False, answer))['em'] == 0.0
-
-
-def test_an_episode_without_an_answer_scores_nothing():
-  measured = evaluate.measure(episode(False, answer=None))
-  assert (measured['answered'], measured['em'], measured['f1']) == (0.0, 0.0, 0.0)
-
-
-def test_aggregate_is_the_mean_over_all():
-  means = evaluate.aggregate([episode(False), episode(False, None), episode(True, lengths=(2,))])
-  assert means['episodes'] == 3
-  assert means['turns'] == pytest.approx(7 / 3)
-  assert means['peak_tokens'] == pytest.approx((8 + 8 + 2) / 3)
-  assert means['answered'] == pytest.approx(2 / 3)
-  with pytest.raises(ValueError, match='no trajectory to aggregate'):
-    evaluate.aggregate([])
 
 
 def test_a_record_tells_what_was_seen_and_dropped():
@@ -197,12 +148,12 @@ def test_a_cell_that_another_process_claimed_is_left_to_it(tmp_path):
 
 def test_an_episode_without_a_turn_counts_like_any_other():
   nothing = dataclasses.replace(episode(False, None), turns=(), fault='endpoint: gone')
-  measured = evaluate.measure(nothing)
+  measured = measures.measure(nothing)
   assert (measured['em'], measured['turns'], measured['answered']) == (0.0, 0, 0.0)
   assert (measured['peak_tokens'], measured['peak_tokens_with_question']) == (0, 3)
   record = evaluate.record(nothing, Letters())
   assert record['turns'] == [] and record['fault'] == 'endpoint: gone'
-  assert evaluate.aggregate([nothing, episode(False)])['turns'] == 1.5
+  assert measures.aggregate([nothing, episode(False)])['turns'] == 1.5
 
 
 def stopped_after(monkeypatch, number):

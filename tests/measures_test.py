@@ -1,4 +1,4 @@
-"""What training says of a rollout: means over episodes, shares of turns, of seconds and of slots."""
+"""Peak, dependency, compression and scores of trajectories made by hand; what a rollout says."""
 
 import dataclasses
 
@@ -6,7 +6,59 @@ import pytest
 
 from mem1_jax import measures
 from mem1_jax.rollout.stats import RolloutStats
-from tests.evaluate_test import episode
+from tests.evaluate_test import episode, rereading
+
+
+def test_constant_memory_by_hand():
+  # Contexts: 3 | 3 + 2 + 1 = 6 | 3 + 3 + 1 = 7, then 2, 3 and 4 are written.
+  assert measures.contexts(episode(False)) == [(3, 2), (6, 3), (7, 4)]
+  measured = measures.measure(episode(False))
+  assert measured['peak_tokens_with_question'] == 11
+  assert measured['peak_tokens'] == 8
+  assert measured['dependency'] == (3 + 1) * 2 + (6 + 1.5) * 3 + (7 + 2) * 4
+  assert measured['generated_tokens'] == 9
+  assert measured['compression'] == (2 + 1 + 3 + 1 + 4) / 8
+  assert (measured['turns'], measured['searches'], measured['seconds']) == (3, 2, 1.5)
+
+
+def test_full_context_by_hand():
+  assert measures.contexts(episode(True)) == [(3, 2), (6, 3), (10, 4)]
+  measured = measures.measure(episode(True))
+  assert (measured['peak_tokens_with_question'], measured['peak_tokens']) == (14, 11)
+  assert measured['dependency'] == (3 + 1) * 2 + (6 + 1.5) * 3 + (10 + 2) * 4
+  assert measured['compression'] == 1.0
+
+
+def test_turns_that_are_read_again_count_again():
+  # Contexts: 3 | 3 + 2 + 1 | 3 + (3 + 3) + 1 | 3 + (3 + 4) + 2, then 2, 3, 4 and 1 are written.
+  assert measures.contexts(rereading()) == [(3, 2), (6, 3), (10, 4), (12, 1)]
+  measured = measures.measure(rereading())
+  assert (measured['peak_tokens_with_question'], measured['peak_tokens']) == (14, 11)
+  assert measured['dependency'] == (3 + 1) * 2 + (6 + 1.5) * 3 + (10 + 2) * 4 + (12 + .5) * 1
+  assert measured['compression'] == (2 + 1 + 3 + 1 + 4 + 2 + 1) / 11
+
+
+def test_scores():
+  measured = measures.measure(episode(False))
+  assert (measured['em'], measured['em_per_question'], measured['f1']) == (1.0, 0.5, 1.0)
+  assert (measured['answered'], measured['reward']) == (1.0, 1.0)
+  for answer in ('Oslo', 'Oslo; 47; x', ''):  # a wrong number of answers
+    assert measures.measure(episode(False, answer))['em'] == 0.0
+
+
+def test_an_episode_without_an_answer_scores_nothing():
+  measured = measures.measure(episode(False, answer=None))
+  assert (measured['answered'], measured['em'], measured['f1']) == (0.0, 0.0, 0.0)
+
+
+def test_aggregate_is_the_mean_over_all():
+  means = measures.aggregate([episode(False), episode(False, None), episode(True, lengths=(2,))])
+  assert means['episodes'] == 3
+  assert means['turns'] == pytest.approx(7 / 3)
+  assert means['peak_tokens'] == pytest.approx((8 + 8 + 2) / 3)
+  assert means['answered'] == pytest.approx(2 / 3)
+  with pytest.raises(ValueError, match='no trajectory to aggregate'):
+    measures.aggregate([])
 
 
 def test_an_iterations_rollout_by_hand():

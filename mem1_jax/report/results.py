@@ -12,21 +12,22 @@ from mem1_jax.report import intervals, paper, runs, tables
 # heading and format of a metric; those of report/tables.py and what trajectories add
 COLUMNS = {
     **tables.COLUMNS, 'judged': ('judged', '.3f'), 'reward': ('reward', '.3f'),
-    'searches': ('searches', '.1f'), 'generated_tokens': ('tokens', '.0f'),
-    'episodes': ('episodes', '.0f'),
+    'compression': ('compr.', '.2f'), 'searches': ('searches', '.1f'),
+    'generated_tokens': ('tokens', '.0f'), 'episodes': ('episodes', '.0f'),
 }  # fmt: skip
 TABLES = {
     'How well': ('em', 'em_per_question', 'f1', 'judged', 'reward', 'answered', 'episodes'),
-    'At what cost': ('peak_tokens', 'peak_tokens_with_question', 'dependency', 'turns', 'searches',
-                     'seconds', 'generated_tokens'),
+    'At what cost': ('peak_tokens', 'peak_tokens_with_question', 'dependency', 'compression',
+                     'turns', 'searches', 'seconds', 'generated_tokens'),
 }
 LEGEND = (
     'N: objectives, the questions of a task. EM, F1: sums over a task\'s questions. EM/N: per '
-    'question. judged: answers that another model found right, a sum, over the trajectories that it '
-    'judged. peak, peak+q: most tokens of any one context, without and with the question. dep.: '
-    'dependency, sum of (prefix + l/2)·l over generated segments. s: wall seconds of a trajectory. '
-    'tokens: generated. Means over all trajectories, failed ones included, with 95 % '
-    'bootstrap intervals over trajectories: of the choice of tasks, not of seeds or training; '
+    'question. judged: answers that another model found right, a sum, over the trajectories that '
+    'it judged. peak, peak+q: most tokens of any one context, without and with the question. '
+    'dep.: dependency, sum of (prefix + l/2)·l over generated segments. compr.: whole history by '
+    'peak. s: wall seconds of a trajectory. tokens: generated. Means over all trajectories, '
+    'failed ones included, with 95 % bootstrap intervals over trajectories: of the choice of '
+    'tasks, not of seeds or training; '
     'none where all trajectories are alike.'
 )
 FAIR = 0.9  # of the constant-memory agent's EM, or a comparison with full context is void

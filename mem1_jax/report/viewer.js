@@ -269,6 +269,7 @@
 
   const FACTS = {em: 'EM', f1: 'F1', reward: 'reward', peak_tokens: 'peak',
                  peak_tokens_with_question: 'peak with question', dependency: 'dependency',
+                 compression: 'compression',
                  searches: 'searches', generated_tokens: 'generated tokens', seconds: 'seconds',
                  release_match: "release's own match"};
 

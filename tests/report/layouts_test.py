@@ -4,7 +4,7 @@ from matplotlib import colors
 import numpy as np
 import pytest
 
-from mem1_jax import evaluate
+from mem1_jax import measures
 from mem1_jax.memory import layout
 from mem1_jax.ops import masks
 from mem1_jax.report import layouts
@@ -78,7 +78,7 @@ def test_pairs_are_drawn_on_two_log_scales():
 def test_bars_are_the_tokens_that_evaluation_counts(is_append_only):
   trajectory = layouts.toy(4, 5, 4, 3, is_append_only)
   counts = layouts.turn_tokens(trajectory)
-  assert sum(counts.values()).tolist() == [sum(pair) for pair in evaluate.contexts(trajectory)]
+  assert sum(counts.values()).tolist() == [sum(pair) for pair in measures.contexts(trajectory)]
   assert counts['information'].tolist() == ([0, 3, 6, 9] if is_append_only else [0, 3, 3, 3])
   assert counts['copy'].tolist() == ([0, 4, 8, 12] if is_append_only else [0, 4, 4, 4])
   left, right = layouts.turns({'a': trajectory, 'b': trajectory}).axes

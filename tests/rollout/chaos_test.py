@@ -110,7 +110,7 @@ def test_servers_that_bring_nothing(mode, counter):
   for t in trajectories:
     assert [OUTAGE in block and 'No results' not in block for block in told(t)] == [True] * 3
     assert t.turns[0].outage.startswith((f'{counter}: ', 'skipped: '))
-    assert evaluate.measure(t)['search_outages'] == TURNS - 1
+    assert measures.measure(t)['search_outages'] == TURNS - 1
     assert [turn['outage'] for turn in evaluate.record(t, small.tokenizer())['turns']] == [
         turn.outage for turn in t.turns]
   counts = retriever.counts
