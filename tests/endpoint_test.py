@@ -34,7 +34,7 @@ def told(trajectories):
           for t in trajectories]
 
 
-@pytest.mark.parametrize('agent', ['mem1', 'full_context'])
+@pytest.mark.parametrize('agent', ['mem1', pytest.param('full_context', marks=pytest.mark.slow)])
 def test_a_model_behind_an_endpoint_does_what_it_does_here(agent):
   """Token by token, greedy: so the harness is the same."""
   config = make_config(agent=agent)

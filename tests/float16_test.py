@@ -53,6 +53,7 @@ def ppo(dtype, loss_scale):
   return _gradients((state.policy_opt[0].trace, state.value_opt[0].trace)), state, metrics
 
 
+@pytest.mark.slow
 def test_small_gradients_of_ppo_survive_by_the_scale_alone():
   want, _, exact = ppo('float32', 1.0)
   got, _, metrics = ppo('float16', SCALE)

@@ -120,6 +120,7 @@ def test_composing_tasks_runs(tmp_path, monkeypatch):
   assert re.search(r"Into which sea .*\?\n\n\[\('", text(notebook, 'own-task'), re.DOTALL)
 
 
+@pytest.mark.slow
 def test_one_rollout_runs(tmp_path, monkeypatch):
   notebook = run('03_one_rollout', tmp_path, monkeypatch)
   assert (pictures(notebook), frames(notebook)) == (1, 1)

@@ -77,6 +77,7 @@ def test_loss_falls_and_a_resumed_run_ends_with_the_same_bits(tmp_path):
                checkpoint.load_params(resumed)[0])
 
 
+@pytest.mark.slow
 def test_weights_and_moments_in_bfloat16_resume_with_the_same_bits(tmp_path):
   def config(steps):
     config = config_for('expert', steps=steps, micro_rows=1)

@@ -103,6 +103,7 @@ def _base(config):
       config)))
 
 
+@pytest.mark.slow
 def test_a_head_leaves_the_actor_to_the_policy_loss_unless_told_otherwise():
   def trained(critic, coef):
     trainer = train.build(variant(critic, **{'ppo.trunk_value_coef': coef, 'ppo.epochs': 1}))

@@ -66,7 +66,8 @@ def test_rows_of_different_lengths_and_padding_tokens():
   assert cache.length.tolist() == [12, 12, 12] == at.tolist()
 
 
-@pytest.mark.parametrize('implementation', ['reference', 'chunked'])
+@pytest.mark.parametrize('implementation', [
+    pytest.param('reference', marks=pytest.mark.slow), 'chunked'])
 def test_an_evicted_token_changes_no_later_bit_and_has_no_gradient(implementation):
   config = small.small_config(tie_embeddings=False)
   policy, params, apply = _forward(config, implementation)

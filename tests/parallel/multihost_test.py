@@ -79,7 +79,8 @@ def test_rows_and_objects(tmp_path):
 
 
 @pytest.mark.parametrize('scenario, rank', [
-    ('ppo_step', 0), pytest.param('lora_ppo_step', programs.RANK, marks=pytest.mark.slow)])
+    ('ppo_step', 0), ('lora_ppo_step', programs.RANK)])
+@pytest.mark.slow
 def test_a_ppo_step_is_that_of_one_device(scenario, rank, tmp_path):
   run(scenario, tmp_path, num_devices=4)
   state, want = programs.ppo_step(programs.ppo(1, 1, 1, rank=rank))

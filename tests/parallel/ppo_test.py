@@ -10,7 +10,8 @@ from mem1_jax.checkpoint import Checkpointer
 from tests.parallel import programs
 
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2)]
-RANKS = pytest.mark.parametrize('rank', [0, programs.RANK], ids=['whole', 'lora'])
+RANKS = pytest.mark.parametrize('rank', [
+    0, pytest.param(programs.RANK, marks=pytest.mark.slow)], ids=['whole', 'lora'])
 # One is a default test: all three axes at once, without adapters.
 SIZES_RANKS = pytest.mark.parametrize('sizes, rank', [
     pytest.param(sizes, rank, id=f'{sizes}-{"lora" if rank else "whole"}',

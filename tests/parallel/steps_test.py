@@ -10,7 +10,8 @@ import pytest
 from mem1_jax.model import cache as cache_lib
 from tests.parallel import programs
 
-RANKS = pytest.mark.parametrize('rank', [0, programs.RANK], ids=['whole', 'lora'])
+RANKS = pytest.mark.parametrize('rank', [
+    0, pytest.param(programs.RANK, marks=pytest.mark.slow)], ids=['whole', 'lora'])
 stepped, turns, texts = map(functools.cache, (programs.sft_step, programs.turns, programs.texts))
 
 

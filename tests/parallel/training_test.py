@@ -47,6 +47,7 @@ def test_a_run_on_eight_devices_is_continued_by_one(rank, tmp_path):
     assert line['logprob_gap_max'] < 1e-5 and line['recompiles'] == 0
 
 
+@pytest.mark.slow
 def test_supervised_adapters_are_merged_from_eight_devices_as_from_one(tmp_path):
   merged = [checkpoint.load_params(sft.run(_config(2, *mesh), tmp_path / str(mesh[0])))[0]
             for mesh in ((2, 2, 2), (1, 1, 1))]

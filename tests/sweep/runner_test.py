@@ -1,5 +1,6 @@
 """The runner with small processes in place of training: order, failures, signals, what is kept."""
 
+import ast
 import os
 import pathlib
 import signal
@@ -157,7 +158,7 @@ def test_a_signal_is_passed_on_and_nothing_more_is_begun(tmp_path, number):
   process = begin(tmp_path, SAVES)
   process.send_signal(number)
   out, _ = process.communicate(timeout=60)
-  assert out == "{0: ('interrupted', 75), 1: ('interrupted', 75)}\n"
+  assert ast.literal_eval(out) == {0: ('interrupted', 75), 1: ('interrupted', 75)}
   assert states(tmp_path) == ['interrupted', 'interrupted', 'waiting', 'waiting']
 
 
@@ -168,7 +169,7 @@ def test_a_second_signal_kills_what_does_not_end(tmp_path):
   assert process.poll() is None
   process.terminate()
   out, _ = process.communicate(timeout=60)
-  assert out == "{0: ('interrupted', -9), 1: ('interrupted', -9)}\n"
+  assert ast.literal_eval(out) == {0: ('interrupted', -9), 1: ('interrupted', -9)}
 
 
 def test_what_a_killed_sweep_leaves_running_is_not_started_again(tmp_path):
